@@ -1,0 +1,1 @@
+//! Builds the VBIOS image of the card from a described table.

@@ -1,0 +1,1 @@
+//! A software model of the NVIDIA GF100, register by register.

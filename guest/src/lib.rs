@@ -1,0 +1,1 @@
+//! What runs inside a guest: the public nouveau DRM interface, without libdrm.

@@ -1,0 +1,5 @@
+//! Formats that software and the card keep in memory.
+
+pub mod instance;
+pub mod pagetable;
+pub mod userd;

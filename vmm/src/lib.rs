@@ -1,0 +1,1 @@
+//! The VMM and the front ends of the card.

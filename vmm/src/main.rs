@@ -1,0 +1,3 @@
+//! The `gpuvm` command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `cargo xtask`: everything a user or CI runs.
+
+fn main() {}
