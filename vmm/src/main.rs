@@ -1,3 +1,11 @@
 //! The `gpuvm` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use vmm::commands::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().run()
+}

@@ -1,0 +1,55 @@
+//! The `gpuvm` command line: one module per subcommand, each an `Args` and a `run`.
+
+pub mod ctl;
+
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::logging;
+
+/// Full GPU virtualization of an NVIDIA GF100, after GPUvm.
+#[derive(Debug, Parser)]
+#[command(name = "gpuvm", version, propagate_version = true)]
+pub struct Cli {
+    /// Log more: `-v` for debug, `-vv` for trace. RUST_LOG refines it per module.
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What `gpuvm` can do. A new subcommand is a module above, a variant here and an arm in
+/// [`Cli::run`].
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send one action to a running machine and print its answer.
+    Ctl(ctl::Args),
+}
+
+impl Cli {
+    /// Runs the subcommand. An error is printed here, once, with its causes.
+    pub fn run(self) -> ExitCode {
+        logging::init(self.verbose);
+        let result = match self.command {
+            Command::Ctl(args) => ctl::run(args),
+        };
+        result.unwrap_or_else(|error| {
+            eprintln!("gpuvm: {error:#}");
+            ExitCode::FAILURE
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,92 @@
+//! What a machine can be asked, and what it answers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A request to a running machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, clap::Subcommand)]
+#[serde(tag = "action", rename_all = "lowercase")]
+pub enum Action {
+    /// Say how the machine is.
+    Status,
+    /// Stop the virtual CPUs where they are.
+    Pause,
+    /// Let the virtual CPUs go on.
+    Resume,
+    /// End the machine as if its power were cut.
+    Stop,
+    /// Show every counter as JSON.
+    Counters,
+    /// Show every counter as Prometheus text.
+    Metrics,
+    /// Set an optimisation switch.
+    Set {
+        /// The switch's name.
+        switch: String,
+        /// Its new value.
+        value: String,
+    },
+}
+
+/// A machine's answer to one [`Action`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reply {
+    /// Done; there is nothing to tell.
+    Done,
+    /// How the machine is.
+    Status(Status),
+    /// Counters by name.
+    Counters(BTreeMap<String, u64>),
+    /// Text to be printed as it is.
+    Text(String),
+    /// Not done, and why.
+    Error(String),
+}
+
+/// How a machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether the virtual CPUs run.
+    pub state: RunState,
+    /// Number of virtual CPUs.
+    pub cpus: u8,
+    /// Guest memory in bytes.
+    pub memory: u64,
+    /// Milliseconds since the machine started.
+    pub uptime_ms: u64,
+}
+
+/// Whether the virtual CPUs run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunState {
+    /// They do.
+    Running,
+    /// They are held.
+    Paused,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn action_on_the_wire_is_one_flat_object() {
+        let set = Action::Set {
+            switch: "lazy".into(),
+            value: "on".into(),
+        };
+
+        let line = serde_json::to_string(&set).unwrap();
+
+        assert_eq!(line, r#"{"action":"set","switch":"lazy","value":"on"}"#);
+        assert_eq!(serde_json::from_str::<Action>(&line).unwrap(), set);
+    }
+
+    #[test]
+    fn unknown_action_is_refused() {
+        assert!(serde_json::from_str::<Action>(r#"{"action":"explode"}"#).is_err());
+    }
+}

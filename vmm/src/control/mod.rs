@@ -1,0 +1,10 @@
+//! Control of a running machine.
+//!
+//! One JSON object per line goes to the machine's Unix socket, one comes back. [`Action`] is
+//! the only vocabulary: the command line parses into it, the socket carries it, tests build it.
+
+mod action;
+mod client;
+
+pub use action::{Action, Reply, RunState, Status};
+pub use client::{Client, ClientError};
