@@ -1,8 +1,12 @@
 //! The two-level page tables of the GF100: 40-bit virtual addresses, a directory of 8192 entries
 //! that cover 128 MiB each, and per entry a table of large and one of small pages.
 //!
+//! A card that is set to large pages of 64 KiB halves what a directory entry covers: [`Geometry`].
+//! The constants and free functions are those of the default, 128 KiB.
+//!
 //! Source: K61 `nvkm/subdev/mmu/vmmgf100.c gf100_vmm_pgd_pde, gf100_vmm_pgt_pte, gf100_vmm_valid`,
-//! `gf100_vmm_desc_17_12`, `gf100_vmm_desc_17_17`.
+//! `gf100_vmm_desc_17_12`, `gf100_vmm_desc_17_17`, `gf100_vmm_desc_16_12`; ENV
+//! `rnndb/memory/gf100_vm.xml`.
 
 /// Bits of a virtual address.
 pub const VA_BITS: u32 = 40;
@@ -81,6 +85,11 @@ impl Pde {
             self.0 >> 32 & 0xffff_fff0,
             self.0 >> 34 & 1,
         )
+    }
+
+    /// Bytes, from the start of what the entry covers, that its tables describe at most.
+    pub const fn span(self) -> u64 {
+        1 << PDE_SHIFT >> (self.0 >> 2 & 3)
     }
 
     /// Table pointers count their targets from 1: 0 says that there is no table.
@@ -190,6 +199,59 @@ impl Pte {
     }
 }
 
+/// The size of large pages, and what follows from it: a directory entry always covers 1024.
+///
+/// Source: K61 `nvkm/subdev/fb/gf100.c gf100_fb_init_page`, `nvkm/subdev/mmu/vmmgf100.c
+/// gf100_vmm_desc_16_12`; ENV `rnndb/memory/gf100_pffb.xml` LARGE_PAGE_SIZE.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Geometry {
+    /// Large pages of 128 KiB: what nouveau sets.
+    #[default]
+    Large128K,
+    /// Large pages of 64 KiB.
+    Large64K,
+}
+
+impl Geometry {
+    /// log2 of a large page.
+    pub const fn large_shift(self) -> u32 {
+        match self {
+            Geometry::Large128K => LARGE_SHIFT,
+            Geometry::Large64K => LARGE_SHIFT - 1,
+        }
+    }
+
+    /// log2 of the bytes that a directory entry covers.
+    pub const fn pde_shift(self) -> u32 {
+        self.large_shift() + 10
+    }
+
+    /// Entries of the directory.
+    pub const fn pde_count(self) -> u64 {
+        1 << (VA_BITS - self.pde_shift())
+    }
+
+    /// Entries of a table of small pages.
+    pub const fn small_count(self) -> u64 {
+        1 << (self.pde_shift() - SMALL_SHIFT)
+    }
+
+    /// The directory index of a virtual address.
+    pub const fn pde_index(self, va: u64) -> u64 {
+        va >> self.pde_shift() & (self.pde_count() - 1)
+    }
+
+    /// The small-page index of a virtual address within its directory entry.
+    pub const fn small_index(self, va: u64) -> u64 {
+        va >> SMALL_SHIFT & (self.small_count() - 1)
+    }
+
+    /// The large-page index of a virtual address within its directory entry.
+    pub const fn large_index(self, va: u64) -> u64 {
+        va >> self.large_shift() & (LARGE_COUNT - 1)
+    }
+}
+
 /// The directory index of a virtual address.
 pub const fn pde_index(va: u64) -> u64 {
     va >> PDE_SHIFT & (PDE_COUNT - 1)
@@ -247,6 +309,26 @@ mod tests {
             prop_assert!(entry.with_read_only().read_only());
             prop_assert_eq!(entry.with_address(0x5000).address(), 0x5000);
         }
+    }
+
+    #[test]
+    fn the_default_geometry_is_that_of_the_constants() {
+        let geometry = Geometry::default();
+        for va in [0, 0x1000, 0x12_3456_7890, (1 << VA_BITS) - 1] {
+            assert_eq!(geometry.pde_index(va), pde_index(va));
+            assert_eq!(geometry.small_index(va), small_index(va));
+            assert_eq!(geometry.large_index(va), large_index(va));
+        }
+        assert_eq!(geometry.pde_count(), PDE_COUNT);
+        assert_eq!(geometry.small_count(), SMALL_COUNT);
+    }
+
+    #[test]
+    fn large_pages_of_64_kib_halve_what_an_entry_covers() {
+        let geometry = Geometry::Large64K;
+        assert_eq!(geometry.pde_count(), 2 * PDE_COUNT);
+        assert_eq!(geometry.pde_index(1 << 26), 1);
+        assert_eq!(geometry.large_index(0x3ff_0000), LARGE_COUNT - 1);
     }
 
     #[test]
