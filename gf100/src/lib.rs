@@ -1,1 +1,3 @@
 //! A software model of the NVIDIA GF100, register by register.
+
+pub mod memory;

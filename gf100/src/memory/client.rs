@@ -1,0 +1,624 @@
+//! An engine's view of an address space.
+
+use std::{ptr::NonNull, sync::Arc};
+
+use mmio::layout::pagetable::SMALL_SHIFT;
+
+use super::{
+    Access, BusError, Fault, FaultReason, Guard, HostSpan, Memory, PhysAddr, Space, Word,
+    epoch::Slot,
+};
+
+/// Cached large pages.
+const LARGE: usize = 64;
+/// Cached small pages.
+const SMALL: usize = 256;
+/// What bulk accesses move under one guard.
+const CHUNK: usize = 1 << 20;
+
+/// What a client may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// Pages of user space.
+    User,
+    /// All pages: the hardware's own accesses to context memory, and the CPU's.
+    System,
+}
+
+/// A cached translation: from page number to host address.
+#[derive(Clone, Copy)]
+struct Entry {
+    page: u64,
+    /// Start of the page in this process, with [`WRITABLE`] in bit 0.
+    host: *mut u8,
+}
+
+/// Stores are allowed. Pages are aligned, so the bit is free.
+const WRITABLE: usize = 1;
+
+impl Entry {
+    const EMPTY: Self = Self {
+        page: u64::MAX,
+        host: std::ptr::null_mut(),
+    };
+
+    /// The span from `offset` into the page, which is `1 << shift` long, if the entry is for
+    /// `page` and allows the access.
+    ///
+    /// # Safety
+    ///
+    /// The entry is not out of date, and `'g` is within a guard that was entered before that was
+    /// found out.
+    #[inline]
+    unsafe fn span<'g>(&self, va: u64, shift: u32, access: Access) -> Option<HostSpan<'g>> {
+        let writable = self.host.addr() & WRITABLE != 0;
+        if self.page != va >> shift || (access == Access::Write && !writable) {
+            return None;
+        }
+        let offset = (va & ((1 << shift) - 1)) as usize;
+        // SAFETY: by the caller, the page is mapped; the offset is inside it.
+        unsafe {
+            let start = self.host.map_addr(|addr| addr & !WRITABLE).add(offset);
+            Some(HostSpan::new(
+                NonNull::new_unchecked(start),
+                (1 << shift) - offset,
+                writable,
+            ))
+        }
+    }
+}
+
+/// One engine's view of one channel's address space, with a TLB.
+///
+/// Each engine thread has its own; nothing is shared but memory itself.
+pub struct Client {
+    memory: Arc<Memory>,
+    tlb: Tlb,
+}
+
+struct Tlb {
+    privilege: Privilege,
+    instance: Option<PhysAddr>,
+    space: Option<Space>,
+    slot: Slot,
+    /// The epoch in which the entries were made.
+    stamp: u64,
+    large_shift: u32,
+    large: [Entry; LARGE],
+    small: [Entry; SMALL],
+}
+
+// SAFETY: the entries' pointers are only used under a guard that proves them valid, on whichever
+// thread.
+unsafe impl Send for Tlb {}
+
+impl Client {
+    /// A client that is bound to nothing: every access faults with
+    /// [`FaultReason::NoChannel`].
+    pub fn new(memory: Arc<Memory>, privilege: Privilege) -> Self {
+        let tlb = Tlb {
+            privilege,
+            instance: None,
+            space: None,
+            slot: Slot::default(),
+            stamp: 0,
+            large_shift: memory.geometry().large_shift(),
+            large: [Entry::EMPTY; LARGE],
+            small: [Entry::EMPTY; SMALL],
+        };
+        Self { memory, tlb }
+    }
+
+    /// The memory it looks at.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// The instance block it is bound to.
+    pub fn instance(&self) -> Option<PhysAddr> {
+        self.tlb.instance
+    }
+
+    /// Enters the address space of the instance block at `at`, which is read now.
+    ///
+    /// # Errors
+    ///
+    /// There is no such memory; the client is then bound to nothing.
+    pub fn bind(&mut self, at: PhysAddr) -> Result<(), BusError> {
+        self.unbind();
+        let space = Space::load(&self.memory, at)?;
+        self.tlb.instance = Some(at);
+        self.tlb.space = Some(space);
+        self.tlb.slot = space.directory.map(Slot::of).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Leaves the address space.
+    pub fn unbind(&mut self) {
+        self.tlb.instance = None;
+        self.tlb.space = None;
+        self.tlb.forget();
+    }
+
+    /// The memory at `va` to the end of its page (at least one byte), to be accessed as `access`
+    /// says.
+    ///
+    /// # Errors
+    ///
+    /// What the hardware reports for such an address and access.
+    ///
+    /// # Panics
+    ///
+    /// The guard is of another card.
+    #[inline]
+    pub fn page<'g>(
+        &mut self,
+        guard: &'g Guard<'_>,
+        va: u64,
+        access: Access,
+    ) -> Result<HostSpan<'g>, Fault> {
+        self.tlb.page(&self.memory, guard, va, access)
+    }
+
+    /// Calls `each` for the pieces of the `len` bytes from `va`, in order, with their offset from
+    /// `va`. The guard is held throughout, so `len` is bounded by what may be.
+    ///
+    /// # Errors
+    ///
+    /// The first fault; the pieces before it were visited.
+    pub fn for_each_segment(
+        &mut self,
+        guard: &Guard<'_>,
+        va: u64,
+        len: usize,
+        access: Access,
+        each: impl FnMut(usize, HostSpan<'_>),
+    ) -> Result<(), Fault> {
+        self.tlb
+            .for_each_segment(&self.memory, guard, va, len, access, each)
+    }
+
+    /// Copies out of the address space.
+    ///
+    /// # Errors
+    ///
+    /// The first fault; what came before it was copied.
+    pub fn read(&mut self, va: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        for (n, chunk) in buf.chunks_mut(CHUNK).enumerate() {
+            let va = va.wrapping_add((n * CHUNK) as u64);
+            let guard = self.memory.enter();
+            self.tlb.for_each_segment(
+                &self.memory,
+                &guard,
+                va,
+                chunk.len(),
+                Access::Read,
+                |at, span| {
+                    span.copy_to(&mut chunk[at..]);
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Copies into the address space.
+    ///
+    /// # Errors
+    ///
+    /// The first fault; what came before it was copied.
+    pub fn write(&mut self, va: u64, buf: &[u8]) -> Result<(), Fault> {
+        for (n, chunk) in buf.chunks(CHUNK).enumerate() {
+            let va = va.wrapping_add((n * CHUNK) as u64);
+            let guard = self.memory.enter();
+            self.tlb.for_each_segment(
+                &self.memory,
+                &guard,
+                va,
+                chunk.len(),
+                Access::Write,
+                |at, span| {
+                    span.copy_from(&chunk[at..]);
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Loads a word of any alignment.
+    ///
+    /// # Errors
+    ///
+    /// The first fault.
+    #[inline]
+    pub fn load<T: Word>(&mut self, va: u64) -> Result<T, Fault> {
+        let guard = self.memory.enter();
+        match self
+            .tlb
+            .page(&self.memory, &guard, va, Access::Read)?
+            .load(0)
+        {
+            Some(value) => Ok(value),
+            None => self.tlb.load_across(&self.memory, &guard, va),
+        }
+    }
+
+    /// Stores a word of any alignment.
+    ///
+    /// # Errors
+    ///
+    /// The first fault; of a word across two pages the part before it was stored.
+    #[inline]
+    pub fn store<T: Word>(&mut self, va: u64, value: T) -> Result<(), Fault> {
+        let guard = self.memory.enter();
+        match self
+            .tlb
+            .page(&self.memory, &guard, va, Access::Write)?
+            .store(0, value)
+        {
+            true => Ok(()),
+            false => self.tlb.store_across(&self.memory, &guard, va, value),
+        }
+    }
+
+    /// Copies within the address space, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// The first fault; what came before it was copied.
+    pub fn copy(&mut self, to: u64, from: u64, len: u64) -> Result<(), Fault> {
+        let Self { memory, tlb } = self;
+        let mut done = 0;
+        while done < len {
+            let guard = memory.enter();
+            let end = len.min(done + CHUNK as u64);
+            while done < end {
+                let source = tlb
+                    .page(memory, &guard, from.wrapping_add(done), Access::Read)?
+                    .take((end - done) as usize);
+                let target = tlb.page(memory, &guard, to.wrapping_add(done), Access::Write)?;
+                done += target.copy_from_span(&source) as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// The first fault; what came before it was set.
+    pub fn fill(&mut self, va: u64, len: u64, value: u8) -> Result<(), Fault> {
+        let mut done = 0;
+        while done < len {
+            let chunk = (len - done).min(CHUNK as u64);
+            let guard = self.memory.enter();
+            self.tlb.for_each_segment(
+                &self.memory,
+                &guard,
+                va.wrapping_add(done),
+                chunk as usize,
+                Access::Write,
+                |_, span| span.fill(value),
+            )?;
+            done += chunk;
+        }
+        Ok(())
+    }
+}
+
+impl Tlb {
+    fn forget(&mut self) {
+        self.large = [Entry::EMPTY; LARGE];
+        self.small = [Entry::EMPTY; SMALL];
+    }
+
+    #[inline]
+    fn page<'g>(
+        &mut self,
+        memory: &Memory,
+        guard: &'g Guard<'_>,
+        va: u64,
+        access: Access,
+    ) -> Result<HostSpan<'g>, Fault> {
+        assert!(guard.is_of(&memory.shared.gate), "guard of another card");
+        if memory.shared.epochs.current(self.slot) == self.stamp {
+            let large = &self.large[(va >> self.large_shift) as usize % LARGE];
+            // SAFETY: the epoch that the entries were made in is the current one, seen under the
+            // guard; a window that is closed later waits for the guard.
+            if let Some(span) = unsafe { large.span(va, self.large_shift, access) } {
+                return Ok(span);
+            }
+            let small = &self.small[(va >> SMALL_SHIFT) as usize % SMALL];
+            // SAFETY: as above.
+            if let Some(span) = unsafe { small.span(va, SMALL_SHIFT, access) } {
+                return Ok(span);
+            }
+        }
+        self.miss(memory, guard, va, access)
+    }
+
+    #[cold]
+    fn miss<'g>(
+        &mut self,
+        memory: &Memory,
+        guard: &'g Guard<'_>,
+        va: u64,
+        access: Access,
+    ) -> Result<HostSpan<'g>, Fault> {
+        let fault = |reason| Fault { reason, va, access };
+        // Read before the tables are: a flush that comes in between makes the new entry old.
+        let epoch = memory.shared.epochs.current(self.slot);
+        if epoch != self.stamp {
+            self.forget();
+            self.stamp = epoch;
+            self.large_shift = memory.geometry().large_shift();
+        }
+        let space = self.space.ok_or(fault(FaultReason::NoChannel))?;
+        let page = space.walk(memory, guard, va, access, self.privilege)?;
+        let host = |va: u64| -> Option<HostSpan<'g>> {
+            let span = memory.span(guard, page.at(va), access).ok()?;
+            let writable = span.writable() && !page.read_only;
+            // SAFETY: the same memory with no more rights. It lives as long as the guard, which
+            // borrows the memory that it is a guard of.
+            Some(unsafe { HostSpan::new(span.as_ptr(), span.len(), writable) })
+        };
+        // Remember as much as is contiguous and below the limit: the page, or else 4 KiB of it.
+        for shift in [page.shift, SMALL_SHIFT] {
+            let bytes = 1u64 << shift;
+            let start = va & !(bytes - 1);
+            let Some(span) = host(start)
+                .filter(|span| span.len() as u64 >= bytes && start + (bytes - 1) <= space.limit)
+            else {
+                continue;
+            };
+            let flag = usize::from(span.writable()) * WRITABLE;
+            let entry = Entry {
+                page: va >> shift,
+                host: span.as_ptr().as_ptr().map_addr(|addr| addr | flag),
+            };
+            if shift == SMALL_SHIFT {
+                self.small[(va >> SMALL_SHIFT) as usize % SMALL] = entry;
+            } else if shift == self.large_shift {
+                // Not so when the geometry changed under us; the epoch has then changed, too.
+                self.large[(va >> shift) as usize % LARGE] = entry;
+            }
+            return Ok(span.take(bytes as usize).skip((va - start) as usize));
+        }
+        let page_end = va | ((1 << page.shift) - 1);
+        host(va)
+            .map(|span| span.take((page_end.min(space.limit) - va) as usize + 1))
+            .ok_or(fault(FaultReason::RegionViolation))
+    }
+
+    fn for_each_segment(
+        &mut self,
+        memory: &Memory,
+        guard: &Guard<'_>,
+        va: u64,
+        len: usize,
+        access: Access,
+        mut each: impl FnMut(usize, HostSpan<'_>),
+    ) -> Result<(), Fault> {
+        let mut done = 0;
+        while done < len {
+            let span = self
+                .page(memory, guard, va.wrapping_add(done as u64), access)?
+                .take(len - done);
+            each(done, span);
+            done += span.len();
+        }
+        Ok(())
+    }
+
+    /// A word that is in more than one page.
+    #[cold]
+    fn load_across<T: Word>(
+        &mut self,
+        memory: &Memory,
+        guard: &Guard<'_>,
+        va: u64,
+    ) -> Result<T, Fault> {
+        let mut bytes = [0; 8];
+        self.for_each_segment(
+            memory,
+            guard,
+            va,
+            size_of::<T>(),
+            Access::Read,
+            |at, span| {
+                span.copy_to(&mut bytes[at..]);
+            },
+        )?;
+        Ok(T::from_bytes(bytes))
+    }
+
+    #[cold]
+    fn store_across<T: Word>(
+        &mut self,
+        memory: &Memory,
+        guard: &Guard<'_>,
+        va: u64,
+        value: T,
+    ) -> Result<(), Fault> {
+        let bytes = &value.to_bytes()[..size_of::<T>()];
+        self.for_each_segment(memory, guard, va, bytes.len(), Access::Write, |at, span| {
+            span.copy_from(&bytes[at..]);
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mmio::layout::pagetable::Pte;
+
+    use super::*;
+    use crate::memory::{Protection, Tables, dma::tests::memory_file};
+
+    const MIB: u64 = 1 << 20;
+    const VA: u64 = 0x12_3456_0000;
+
+    fn bound() -> (Arc<Memory>, Tables, Client) {
+        let memory = Memory::new(32 * MIB).unwrap();
+        let tables = Tables::new(memory.clone(), MIB);
+        let mut client = Client::new(memory.clone(), Privilege::User);
+        client.bind(tables.instance()).unwrap();
+        (memory, tables, client)
+    }
+
+    fn reason<T: std::fmt::Debug>(result: Result<T, Fault>) -> FaultReason {
+        result.unwrap_err().reason
+    }
+
+    #[test]
+    fn an_unbound_client_faults() {
+        let mut client = Client::new(Memory::new(MIB).unwrap(), Privilege::User);
+        assert_eq!(reason(client.load::<u32>(0)), FaultReason::NoChannel);
+        assert!(client.bind(PhysAddr::vram(1 << 39)).is_err());
+        assert_eq!(reason(client.load::<u32>(0)), FaultReason::NoChannel);
+    }
+
+    #[test]
+    fn words_and_bulk_cross_pages_of_both_sizes_and_memories() {
+        let (memory, mut tables, mut client) = bound();
+        memory
+            .dma()
+            .map(
+                0x7000,
+                0x3000,
+                Protection::READ_WRITE,
+                memory_file(0x3000),
+                0,
+            )
+            .unwrap();
+        let large = VA & !0x1_ffff;
+        tables.map(large, PhysAddr::vram(8 * MIB), 0x2_0000, true);
+        tables.map(large + 0x2_0000, PhysAddr::system(0x7000), 0x3000, false);
+        client
+            .store(large + 0x1_fffd, 0x8877_6655_4433_2211u64)
+            .unwrap();
+        assert_eq!(
+            client.load::<u64>(large + 0x1_fffd),
+            Ok(0x8877_6655_4433_2211)
+        );
+        assert_eq!(
+            memory.load::<u16>(PhysAddr::vram(8 * MIB + 0x1_fffd)),
+            Ok(0x2211)
+        );
+        assert_eq!(
+            memory.load::<u32>(PhysAddr::system(0x7000)),
+            Ok(0x7766_5544)
+        );
+        let data: Vec<u8> = (0..0x1_2000u32).map(|n| (n * 7) as u8).collect();
+        client.write(large + 0x1_0800, &data).unwrap();
+        let mut back = vec![0; data.len()];
+        client.read(large + 0x1_0800, &mut back).unwrap();
+        assert_eq!(back, data);
+    }
+
+    #[test]
+    fn a_translation_stays_until_it_is_flushed() {
+        let (memory, mut tables, mut client) = bound();
+        memory.vram().store(8 * MIB, 1u32);
+        memory.vram().store(9 * MIB, 2u32);
+        tables.map(VA, PhysAddr::vram(8 * MIB), 0x1000, false);
+        assert_eq!(client.load(VA), Ok(1u32));
+        tables.map(VA, PhysAddr::vram(9 * MIB), 0x1000, false);
+        assert_eq!(client.load(VA), Ok(1u32));
+        tables.flush();
+        assert_eq!(client.load(VA), Ok(2u32));
+        tables.unmap(VA, 0x1000, false);
+        tables.flush();
+        assert_eq!(reason(client.load::<u32>(VA)), FaultReason::PageNotPresent);
+    }
+
+    #[test]
+    fn a_closed_window_is_out_of_reach_without_a_flush_by_software() {
+        let (memory, mut tables, mut client) = bound();
+        memory
+            .dma()
+            .map(0, 0x1000, Protection::READ_WRITE, memory_file(0x1000), 0)
+            .unwrap();
+        tables.map(VA, PhysAddr::system(0), 0x1000, false);
+        client.store(VA, 5u32).unwrap();
+        memory.dma().unmap(0, 0x1000);
+        assert_eq!(reason(client.load::<u32>(VA)), FaultReason::RegionViolation);
+    }
+
+    #[test]
+    fn each_attribute_faults_with_its_reason() {
+        let (_, mut tables, mut client) = bound();
+        let at = PhysAddr::vram(8 * MIB);
+        tables.map_with(0, at, 0x1000, false, Pte::with_read_only);
+        assert!(client.load::<u32>(0).is_ok());
+        assert_eq!(reason(client.store(0, 0u32)), FaultReason::PageReadOnly);
+        tables.map_with(0x1000, at, 0x1000, false, |pte| Pte(pte.0 | 2));
+        assert_eq!(
+            reason(client.load::<u32>(0x1000)),
+            FaultReason::PageSystemOnly
+        );
+        tables.map_with(0x2000, at, 0x1000, false, |pte| pte.with_kind(0xff));
+        assert_eq!(
+            reason(client.load::<u32>(0x2000)),
+            FaultReason::InvalidStorageType
+        );
+        tables.map_with(0x3000, PhysAddr::system(0), 0x1000, false, |pte| {
+            pte.with_kind(0xdb)
+        });
+        assert_eq!(
+            reason(client.load::<u32>(0x3000)),
+            FaultReason::CompressedSysram
+        );
+        tables.map(0x4000, PhysAddr::vram(32 * MIB), 0x1000, false);
+        assert_eq!(
+            reason(client.load::<u32>(0x4000)),
+            FaultReason::RegionViolation
+        );
+        assert_eq!(
+            reason(client.load::<u32>(0x5000)),
+            FaultReason::PageNotPresent
+        );
+        assert_eq!(
+            reason(client.load::<u32>(1 << 27)),
+            FaultReason::PtNotPresent
+        );
+        assert_eq!(
+            reason(client.load::<u32>(1 << 40)),
+            FaultReason::VmLimitExceeded
+        );
+        assert_eq!(
+            reason(client.load::<u32>(u64::MAX)),
+            FaultReason::VmLimitExceeded
+        );
+    }
+
+    #[test]
+    fn a_limit_inside_a_page_ends_it_there() {
+        let (_, mut tables, mut client) = bound();
+        tables.map(0, PhysAddr::vram(8 * MIB), 0x2_0000, true);
+        tables.set_limit(0x1_07ff);
+        client.bind(tables.instance()).unwrap();
+        for _ in 0..2 {
+            assert!(client.load::<u32>(0x1_07fc).is_ok());
+            assert_eq!(
+                reason(client.load::<u32>(0x1_07fe)),
+                FaultReason::VmLimitExceeded
+            );
+        }
+    }
+
+    #[test]
+    fn a_copy_within_the_address_space_moves_every_byte() {
+        let (_, mut tables, mut client) = bound();
+        tables.map(0, PhysAddr::vram(8 * MIB), 0x20_0000, true);
+        tables.map(0x800_0000, PhysAddr::vram(16 * MIB), 0x20_0000, false);
+        let data: Vec<u8> = (0..0x18_0000u32).map(|n| (n ^ n >> 8) as u8).collect();
+        client.write(0x123, &data).unwrap();
+        client.copy(0x800_0456, 0x123, data.len() as u64).unwrap();
+        let mut back = vec![0; data.len()];
+        client.read(0x800_0456, &mut back).unwrap();
+        assert!(back == data);
+        client.fill(0x800_0456, data.len() as u64, 9).unwrap();
+        client.read(0x800_0456, &mut back).unwrap();
+        assert!(back.iter().all(|byte| *byte == 9));
+    }
+}

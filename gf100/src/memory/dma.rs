@@ -1,0 +1,387 @@
+//! What the card reaches on its bus: the windows that its owner opened, and nothing else.
+
+use std::{any::Any, fs::File, io, ptr::NonNull, sync::Arc};
+
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use super::{
+    BusError, Shared,
+    epoch::Flush,
+    gate::{Guard, Published},
+    mapping::Mapping,
+    span::HostSpan,
+};
+
+/// Windows that may be open at once; the limit that Linux sets for VFIO.
+const MAX_WINDOWS: usize = 65535;
+/// Granularity of windows.
+const PAGE: u64 = 0x1000;
+
+/// What the card may do in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// The card may load.
+    pub read: bool,
+    /// The card may store.
+    pub write: bool,
+}
+
+impl Protection {
+    /// Loads and stores.
+    pub const READ_WRITE: Self = Self {
+        read: true,
+        write: true,
+    };
+    /// Loads alone.
+    pub const READ: Self = Self {
+        read: true,
+        write: false,
+    };
+}
+
+/// Why a window was not opened.
+#[derive(Debug, Error)]
+pub enum DmaError {
+    /// Address, size or file offset is not a multiple of 4 KiB, the window is empty or wraps.
+    #[error("Window {iova:#x}+{size:#x} is not made of whole pages")]
+    Shape {
+        /// Bus address.
+        iova: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// Part of it is open already.
+    #[error("Window {iova:#x}+{size:#x} overlaps an open one")]
+    Overlap {
+        /// Bus address.
+        iova: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// There are 65535 windows.
+    #[error("Too many windows")]
+    TooMany,
+    /// The file cannot be mapped so.
+    #[error("Cannot map the window's memory")]
+    Map(#[source] io::Error),
+}
+
+#[derive(Clone)]
+struct Window {
+    iova: u64,
+    size: u64,
+    /// Where in the mapping it starts: not at 0 when its front was closed.
+    offset: usize,
+    protection: Protection,
+    mapping: Arc<Mapping>,
+}
+
+impl Window {
+    fn end(&self) -> u64 {
+        self.iova + self.size
+    }
+
+    /// The part of the window in `from..to`, if any.
+    fn part(&self, from: u64, to: u64) -> Option<Self> {
+        let (start, end) = (self.iova.max(from), self.end().min(to));
+        (start < end).then(|| Self {
+            iova: start,
+            size: end - start,
+            offset: self.offset + (start - self.iova) as usize,
+            ..self.clone()
+        })
+    }
+}
+
+/// The card's view of its bus.
+pub struct DmaSpace {
+    shared: Arc<Shared>,
+    /// Sorted by address, disjoint.
+    windows: Published<Vec<Window>>,
+    edit: Mutex<()>,
+}
+
+impl DmaSpace {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            windows: Published::new(Vec::new()),
+            edit: Mutex::new(()),
+        }
+    }
+
+    /// Opens a window: `size` bytes of `file` from `offset` appear at `iova`.
+    ///
+    /// The file must not shrink while the window is open: a card that reads a page that is gone
+    /// dies of a bus error of the host.
+    ///
+    /// # Errors
+    ///
+    /// The window is not made of whole 4 KiB pages, overlaps an open one, or cannot be mapped.
+    pub fn map(
+        &self,
+        iova: u64,
+        size: u64,
+        protection: Protection,
+        file: File,
+        offset: u64,
+    ) -> Result<(), DmaError> {
+        let len = Self::check_shape(iova, size, offset)?;
+        let mapping = Mapping::file(file, offset, len, protection.write).map_err(DmaError::Map)?;
+        self.insert(iova, size, protection, mapping)
+    }
+
+    /// Opens a window onto memory that this process has mapped already.
+    ///
+    /// # Errors
+    ///
+    /// The window is not made of whole 4 KiB pages or overlaps an open one.
+    ///
+    /// # Safety
+    ///
+    /// The `size` bytes at `ptr` stay mapped, readable and if so protected writable, until `owner`
+    /// is dropped, and nobody holds Rust references to them other than to atomics.
+    pub unsafe fn map_host(
+        &self,
+        iova: u64,
+        size: u64,
+        protection: Protection,
+        ptr: NonNull<u8>,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> Result<(), DmaError> {
+        let len = Self::check_shape(iova, size, ptr.addr().get() as u64)?;
+        // SAFETY: handed on to the caller.
+        let mapping = unsafe { Mapping::existing(ptr, len, protection.write, owner) };
+        self.insert(iova, size, protection, mapping)
+    }
+
+    /// Closes what is open in the `size` bytes from `iova` and returns how many bytes that was.
+    /// When it returns no access of the card is under way there, and none will follow.
+    ///
+    /// Waits for accesses in flight, so the caller may hold no [`Guard`] itself.
+    pub fn unmap(&self, iova: u64, size: u64) -> u64 {
+        let end = iova.saturating_add(size);
+        let _edit = self.edit.lock();
+        let mut closed = 0;
+        let mut kept = Vec::new();
+        for window in self.snapshot() {
+            closed += window.part(iova, end).map_or(0, |part| part.size);
+            kept.extend(window.part(0, iova));
+            kept.extend(window.part(end, u64::MAX));
+        }
+        if closed != 0 {
+            self.close_others(kept);
+        }
+        closed
+    }
+
+    /// Closes every window, as [`DmaSpace::unmap`] does.
+    pub fn clear(&self) {
+        let _edit = self.edit.lock();
+        self.close_others(Vec::new());
+    }
+
+    /// The open windows as (address, size), ascending.
+    pub fn windows(&self) -> Vec<(u64, u64)> {
+        self.snapshot()
+            .iter()
+            .map(|window| (window.iova, window.size))
+            .collect()
+    }
+
+    /// The host memory from `iova` to the end of its window.
+    pub(super) fn span<'g>(
+        &self,
+        guard: &'g Guard<'_>,
+        iova: u64,
+        write: bool,
+    ) -> Result<HostSpan<'g>, BusError> {
+        assert!(guard.is_of(&self.shared.gate), "guard of another card");
+        // SAFETY: the guard is of the gate that `insert` and `close_others` wait at.
+        let windows = unsafe { self.windows.get(guard) };
+        let next = windows.partition_point(|window| window.iova <= iova);
+        let window = next
+            .checked_sub(1)
+            .map(|index| &windows[index])
+            .filter(|window| iova < window.end())
+            .ok_or(BusError::Nothing { address: iova })?;
+        let allowed = match write {
+            true => window.protection.write,
+            false => window.protection.read,
+        };
+        if !allowed {
+            return Err(BusError::Protection { address: iova });
+        }
+        let inside = iova - window.iova;
+        Ok(window
+            .mapping
+            .span_from(window.offset + inside as usize)
+            .take((window.size - inside) as usize))
+    }
+
+    fn check_shape(iova: u64, size: u64, offset: u64) -> Result<usize, DmaError> {
+        let wrong = DmaError::Shape { iova, size };
+        if size == 0
+            || !(iova | size | offset).is_multiple_of(PAGE)
+            || iova.checked_add(size).is_none()
+        {
+            return Err(wrong);
+        }
+        usize::try_from(size).map_err(|_| wrong)
+    }
+
+    fn insert(
+        &self,
+        iova: u64,
+        size: u64,
+        protection: Protection,
+        mapping: Mapping,
+    ) -> Result<(), DmaError> {
+        let _edit = self.edit.lock();
+        let mut windows = self.snapshot();
+        let next = windows.partition_point(|window| window.iova < iova);
+        let before = next.checked_sub(1).is_some_and(|n| windows[n].end() > iova);
+        let after = windows.get(next).is_some_and(|w| w.iova < iova + size);
+        if before || after {
+            return Err(DmaError::Overlap { iova, size });
+        }
+        if windows.len() >= MAX_WINDOWS {
+            return Err(DmaError::TooMany);
+        }
+        windows.insert(
+            next,
+            Window {
+                iova,
+                size,
+                offset: 0,
+                protection,
+                mapping: Arc::new(mapping),
+            },
+        );
+        // No TLB knows anything of a window that was not there.
+        self.windows.replace(&self.shared.gate, windows, || ());
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Vec<Window> {
+        let guard = self.shared.gate.enter();
+        // SAFETY: the guard is of the gate that `insert` and `close_others` wait at.
+        unsafe { self.windows.get(&guard) }.clone()
+    }
+
+    /// Leaves `windows` open. TLBs hold addresses of the host, so they go as well.
+    fn close_others(&self, windows: Vec<Window>) {
+        self.windows.replace(&self.shared.gate, windows, || {
+            self.shared.epochs.flush(Flush::All);
+        });
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::memory::Gate;
+
+    /// A file of `len` bytes of memory.
+    pub(in crate::memory) fn memory_file(len: u64) -> File {
+        // SAFETY: a valid C string; the result is checked and owned by nobody else.
+        unsafe {
+            let fd = libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC);
+            assert!(fd >= 0);
+            let file = <File as std::os::fd::FromRawFd>::from_raw_fd(fd);
+            file.set_len(len).unwrap();
+            file
+        }
+    }
+
+    fn space() -> (DmaSpace, Arc<Shared>) {
+        let shared = Arc::new(Shared::new());
+        (DmaSpace::new(shared.clone()), shared)
+    }
+
+    fn reach(dma: &DmaSpace, gate: &Gate, iova: u64, write: bool) -> Result<usize, BusError> {
+        dma.span(&gate.enter(), iova, write).map(|span| span.len())
+    }
+
+    #[test]
+    fn a_window_is_reached_from_its_first_to_its_last_byte() {
+        let (dma, shared) = space();
+        dma.map(
+            0x10000,
+            0x3000,
+            Protection::READ_WRITE,
+            memory_file(0x4000),
+            0x1000,
+        )
+        .unwrap();
+        assert!(reach(&dma, &shared.gate, 0xffff, false).is_err());
+        assert_eq!(reach(&dma, &shared.gate, 0x10000, true), Ok(0x3000));
+        assert_eq!(reach(&dma, &shared.gate, 0x12fff, true), Ok(1));
+        assert!(reach(&dma, &shared.gate, 0x13000, false).is_err());
+        assert!(reach(&dma, &shared.gate, u64::MAX, false).is_err());
+    }
+
+    #[test]
+    fn a_read_only_window_refuses_stores() {
+        let (dma, shared) = space();
+        dma.map(0, 0x1000, Protection::READ, memory_file(0x1000), 0)
+            .unwrap();
+        assert_eq!(reach(&dma, &shared.gate, 8, false), Ok(0xff8));
+        assert_eq!(
+            reach(&dma, &shared.gate, 8, true),
+            Err(BusError::Protection { address: 8 })
+        );
+    }
+
+    #[test]
+    fn unmapping_the_middle_of_a_window_leaves_its_ends() {
+        let (dma, shared) = space();
+        let file = memory_file(0x5000);
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xab], 0x4000).unwrap();
+        dma.map(0x1000, 0x5000, Protection::READ_WRITE, file, 0)
+            .unwrap();
+        assert_eq!(dma.unmap(0x2000, 0x3000), 0x3000);
+        assert_eq!(dma.windows(), [(0x1000, 0x1000), (0x5000, 0x1000)]);
+        let guard = shared.gate.enter();
+        let span = dma.span(&guard, 0x5000, false).unwrap();
+        assert_eq!((span.load::<u8>(0), span.len()), (Some(0xab), 0x1000));
+        drop(guard);
+        assert_eq!(dma.unmap(0x2000, 0x3000), 0);
+        assert_eq!(dma.unmap(0, u64::MAX), 0x2000);
+        assert_eq!(dma.windows(), []);
+    }
+
+    #[test]
+    fn a_window_that_overlaps_or_has_no_shape_is_refused() {
+        let (dma, _) = space();
+        let map = |iova, size, len, offset| {
+            dma.map(iova, size, Protection::READ_WRITE, memory_file(len), offset)
+        };
+        map(0x2000, 0x2000, 0x2000, 0).unwrap();
+        for (iova, size) in [(0x1000, 0x2000), (0x3000, 0x1000), (0x2000, 0x2000)] {
+            assert!(matches!(
+                map(iova, size, size, 0),
+                Err(DmaError::Overlap { .. })
+            ));
+        }
+        map(0x1000, 0x1000, 0x1000, 0).unwrap();
+        map(0x4000, 0x1000, 0x1000, 0).unwrap();
+        for (iova, size, offset) in [
+            (0x8000, 0, 0),
+            (0x8001, 0x1000, 0),
+            (0x8000, 0xfff, 0),
+            (0x8000, 0x1000, 1),
+            (u64::MAX - 0xfff, 0x2000, 0),
+        ] {
+            assert!(matches!(
+                map(iova, size, 0x1000, offset),
+                Err(DmaError::Shape { .. })
+            ));
+        }
+        assert!(matches!(
+            map(0x8000, 0x2000, 0x1000, 0),
+            Err(DmaError::Map(_))
+        ));
+    }
+}
