@@ -1,3 +1,51 @@
 //! `cargo xtask`: everything a user or CI runs.
 
-fn main() {}
+mod build;
+mod run;
+mod testbed;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Set-up, demo and tests"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Prepare QEMU, guest kernels and busybox under target/testbed (or $GPUVM_TESTBED)
+    Testbed,
+    /// Boot a stock guest on a fresh card, load nouveau and run a command in it
+    Run(run::Arguments),
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Testbed => {
+            let testbed = testbed::prepare()?;
+            println!("{testbed}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run(arguments) => run::run(&arguments),
+    }
+}

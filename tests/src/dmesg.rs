@@ -1,0 +1,124 @@
+//! The kernel's log, and what in it is a complaint.
+
+use std::fmt;
+
+/// How bad a line is, by its level in the kernel's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Levels 0 to 3.
+    Error,
+    /// Level 4.
+    Warning,
+    /// The rest.
+    Info,
+}
+
+/// A line of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// Its severity.
+    pub severity: Severity,
+    /// Seconds since boot.
+    pub time: f64,
+    /// The text.
+    pub text: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{:.6}] {}", self.time, self.text)
+    }
+}
+
+/// A guest's log, from `dmesg -r`.
+#[derive(Clone, Debug, Default)]
+pub struct Dmesg {
+    /// The lines in order.
+    pub lines: Vec<Line>,
+}
+
+/// What nouveau says, at warning level or worse, about a board whose VBIOS has only the tables it
+/// needs: each names an optional one that is absent. Nothing else is excused.
+const EXCUSED: &[&str] = &[];
+
+impl Dmesg {
+    /// Parses `dmesg -r`: `<level>[time] text`.
+    pub fn parse(raw: &str) -> Self {
+        Self {
+            lines: raw.lines().filter_map(parse_line).collect(),
+        }
+    }
+
+    /// Lines of warning level or worse that concern the card, apart from excused ones; and every
+    /// sign, from anywhere, that the kernel itself is in trouble.
+    pub fn complaints(&self) -> Vec<&Line> {
+        self.lines
+            .iter()
+            .filter(|line| {
+                let ours = line.text.contains("nouveau") || line.text.contains("[drm");
+                let bad = ours && line.severity != Severity::Info;
+                (bad && !EXCUSED.iter().any(|part| line.text.contains(part))) || is_trouble(line)
+            })
+            .collect()
+    }
+
+    /// The first line at or after `from` that contains `part`, with its index.
+    pub fn find(&self, from: usize, part: &str) -> Option<(usize, &Line)> {
+        self.lines
+            .iter()
+            .enumerate()
+            .skip(from)
+            .find(|(_, line)| line.text.contains(part))
+    }
+}
+
+/// The kernel's own words for an oops, a warning with a trace, a lock-up or a hung task.
+fn is_trouble(line: &Line) -> bool {
+    const SIGNS: &[&str] = &[
+        "BUG:",
+        "WARNING: ",
+        "Oops",
+        "Call Trace:",
+        "blocked for more than",
+        "rcu: INFO:",
+    ];
+    SIGNS.iter().any(|sign| line.text.contains(sign))
+}
+
+fn parse_line(line: &str) -> Option<Line> {
+    let (level, rest) = line.strip_prefix('<')?.split_once(">[")?;
+    let (time, text) = rest.split_once("] ")?;
+    let severity = match level.parse::<u32>().ok()? & 7 {
+        0..=3 => Severity::Error,
+        4 => Severity::Warning,
+        _ => Severity::Info,
+    };
+    Some(Line {
+        severity,
+        time: time.trim().parse().ok()?,
+        text: text.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn level_with_a_facility_is_the_same_severity() {
+        let dmesg = Dmesg::parse("<3>[    1.5] nouveau: a\n<12>[    2.0] nouveau: b\n");
+        let severities: Vec<_> = dmesg.lines.iter().map(|line| line.severity).collect();
+        assert_eq!(severities, [Severity::Error, Severity::Warning]);
+        assert_eq!(dmesg.lines[1].time, 2.0);
+    }
+
+    #[test]
+    fn warning_of_nouveau_and_an_oops_of_anyone_are_complaints() {
+        let dmesg = Dmesg::parse(
+            "<4>[    1.0] ACPI: something\n<4>[    2.0] nouveau 0000:00:04.0: fifo: fault\n\
+             <6>[    3.0] nouveau 0000:00:04.0: fine\n<1>[    4.0] BUG: kernel NULL pointer\n",
+        );
+        let times: Vec<_> = dmesg.complaints().iter().map(|line| line.time).collect();
+        assert_eq!(times, [2.0, 4.0]);
+    }
+}

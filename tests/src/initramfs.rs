@@ -1,0 +1,93 @@
+//! The memory file system that a guest boots into.
+
+use std::{fmt::Write, fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{Kernel, Testbed, cpio::Archive, modules::ModuleTree, process::run_tool};
+
+/// Process 1: mounts what is needed, runs the steps, powers off.
+const INIT: &str = include_str!("guest-init.sh");
+
+/// A guest's file system: busybox, kernel modules and whatever is added.
+#[derive(Clone, Debug)]
+pub struct Initramfs {
+    archive: Archive,
+}
+
+impl Initramfs {
+    /// One with busybox and `modules` (with their dependencies) of `kernel`. The modules are not
+    /// loaded; a step does that with `modprobe`.
+    ///
+    /// # Errors
+    ///
+    /// When the testbed lacks something.
+    pub fn new(testbed: &Testbed, kernel: Kernel, modules: &[&str]) -> Result<Self> {
+        let mut archive = Archive::default();
+        for directory in ["dev", "proc", "sys", "tmp", "run", "mnt"] {
+            archive.directory(directory);
+        }
+        archive.character_device("dev/console", 5, 1);
+        archive.file("init", 0o755, INIT.as_bytes());
+
+        let busybox = testbed.busybox();
+        let bytes =
+            fs::read(&busybox).with_context(|| format!("Cannot read {}", busybox.display()))?;
+        archive.file("bin/busybox", 0o755, &bytes);
+        let applets = run_tool(std::process::Command::new(&busybox).arg("--list"))?;
+        for applet in applets.lines().filter(|applet| *applet != "busybox") {
+            archive.symlink(&format!("bin/{applet}"), "busybox");
+        }
+
+        let files = testbed.kernel(kernel)?;
+        let directory = format!("lib/modules/{}", files.release);
+        let mut dependencies = String::new();
+        let closure = ModuleTree::open(&files.modules)?.closure(modules)?;
+        for (name, module) in closure.iter() {
+            archive.file(&format!("{directory}/{name}.ko"), 0o644, &module.bytes);
+            write!(dependencies, "{name}.ko:")?;
+            // `modprobe` loads a line from its end.
+            for needed in closure.needs(name).into_iter().rev() {
+                write!(dependencies, " {needed}.ko")?;
+            }
+            dependencies.push('\n');
+        }
+        archive.file(
+            &format!("{directory}/modules.dep"),
+            0o644,
+            dependencies.as_bytes(),
+        );
+        Ok(Self { archive })
+    }
+
+    /// Adds a file from the host at `path` in the guest.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn add(&mut self, path: &str, source: &Path) -> Result<()> {
+        let bytes =
+            fs::read(source).with_context(|| format!("Cannot read {}", source.display()))?;
+        self.add_bytes(path, &bytes)
+    }
+
+    /// Adds a file at `path` in the guest. It is executable; nothing in a guest minds.
+    ///
+    /// # Errors
+    ///
+    /// When the path is relative.
+    pub fn add_bytes(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
+        let inside = path.strip_prefix('/');
+        ensure!(
+            inside.is_some(),
+            "A path in a guest is absolute, not {path:?}"
+        );
+        self.archive.file(inside.unwrap_or(path), 0o755, bytes);
+        Ok(())
+    }
+
+    /// The archive, uncompressed: a guest reads it from memory, and unpacking costs it time.
+    pub fn build(&self) -> Vec<u8> {
+        self.archive.clone().finish()
+    }
+}

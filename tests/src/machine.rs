@@ -1,0 +1,322 @@
+//! A guest machine as a value, and running it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    Initramfs, Kernel, Session, Supervised, Testbed,
+    console::{Parser, Tail},
+    dmesg::Dmesg,
+    session::POLL,
+};
+
+/// A machine under QEMU's emulation.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The stock kernel it boots.
+    pub kernel: Kernel,
+    /// Its chipset.
+    pub board: Board,
+    /// Number of virtual CPUs.
+    pub vcpus: u32,
+    /// Whether its CPUs offer SVM, so that it can run guests with KVM itself.
+    pub nested: bool,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Devices beyond the serial ports.
+    pub devices: Vec<Device>,
+    /// Further words for the kernel's command line.
+    pub parameters: Vec<String>,
+    /// Its file system.
+    pub files: Initramfs,
+    /// What it does, in order; it powers off behind the last one.
+    pub steps: Vec<Step>,
+    /// How long all of that may take.
+    pub time_out: Duration,
+}
+
+/// A chipset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Board {
+    /// i440FX with conventional PCI.
+    Pc,
+    /// Q35 with an Intel IOMMU that remaps interrupts: a machine that can assign devices.
+    Q35WithIommu,
+}
+
+/// A device.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// A PCI function that another process serves over vfio-user.
+    VfioUser {
+        /// Its socket.
+        socket: PathBuf,
+    },
+    /// A virtio disk with a raw image. It is never written to: changes go to a scratch file.
+    Disk {
+        /// The image.
+        image: PathBuf,
+    },
+}
+
+/// A step: a script for the guest's shell.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// A short name without spaces.
+    pub name: String,
+    /// The script.
+    pub script: String,
+}
+
+impl Step {
+    /// A step called `name`.
+    pub fn new(name: &str, script: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            script: script.into(),
+        }
+    }
+}
+
+/// What became of a step.
+#[derive(Clone, Debug)]
+pub struct StepResult {
+    /// The step's name.
+    pub name: String,
+    /// Exit status of its script.
+    pub status: i32,
+    /// What it printed.
+    pub output: String,
+    /// How long it took, in guest time.
+    pub seconds: f64,
+}
+
+/// What a machine left behind when it powered off.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The steps in order.
+    pub steps: Vec<StepResult>,
+    /// The kernel's log.
+    pub dmesg: Dmesg,
+    /// How long the machine ran.
+    pub wall: Duration,
+}
+
+impl Outcome {
+    /// The step called `name`, which has to have succeeded.
+    ///
+    /// # Errors
+    ///
+    /// When it failed, with the end of what it printed.
+    pub fn step(&self, name: &str) -> Result<&StepResult> {
+        let step = self.steps.iter().find(|step| step.name == name);
+        let step = step.with_context(|| format!("There was no step {name}"))?;
+        if step.status != 0 {
+            let last = step
+                .output
+                .lines()
+                .rfind(|line| !line.trim().is_empty())
+                .unwrap_or("");
+            bail!("{name} failed with status {}: {last}", step.status);
+        }
+        Ok(step)
+    }
+}
+
+/// Prefix that keeps the steps' files in order; the shell sorts them by name.
+const STEP_DIGITS: usize = 3;
+
+impl Machine {
+    /// A small machine: two CPUs, 1 GiB, no devices, nothing to do, a minute and a half for it.
+    pub fn new(kernel: Kernel, files: Initramfs) -> Self {
+        Self {
+            kernel,
+            board: Board::Pc,
+            vcpus: 2,
+            nested: false,
+            memory_mib: 1024,
+            devices: Vec::new(),
+            parameters: Vec::new(),
+            files,
+            steps: Vec::new(),
+            time_out: Duration::from_secs(90),
+        }
+    }
+
+    /// Runs the machine until it powers off. `artefacts` receives `console.log` (the kernel's
+    /// console), `output.log` (what the steps print), `dmesg.log`, `qemu.log` and the memory file
+    /// system.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU fails, the guest crashes or hangs, or the user wants to stop. A step that fails is
+    /// no error: see [`Outcome::step`].
+    pub fn run(&self, session: &Session, testbed: &Testbed, artefacts: &Path) -> Result<Outcome> {
+        let output = artefacts.join("output.log");
+        for stale in ["output.log", "console.log", "dmesg.log"] {
+            let _ = fs::remove_file(artefacts.join(stale));
+        }
+        let initramfs = artefacts.join("initramfs.cpio");
+        fs::write(&initramfs, self.initramfs()?)
+            .with_context(|| format!("Cannot write {}", initramfs.display()))?;
+        let mut command = self.command(testbed, artefacts, &initramfs)?;
+
+        let start = Instant::now();
+        let mut qemu = Supervised::spawn("guest", &mut command, &artefacts.join("qemu.log"))?;
+        let mut tail = Tail::new(&output);
+        let mut parser = Parser::default();
+        let status = loop {
+            session.check()?;
+            let status = qemu.poll()?;
+            // Read after the poll: when QEMU has ended, everything is in the file.
+            let text = tail.read()?;
+            let dmesg_runs = |p: &Parser| p.records().last().is_some_and(|r| r.name == "dmesg");
+            let hidden = dmesg_runs(&parser);
+            let printed = parser.feed(&text);
+            if !hidden && !dmesg_runs(&parser) {
+                session.echo(&printed);
+            }
+            if let Some(status) = status {
+                break status;
+            }
+            if start.elapsed() > self.time_out {
+                bail!(
+                    "{} after {} s",
+                    self.progress(&parser),
+                    self.time_out.as_secs()
+                );
+            }
+            thread::sleep(POLL);
+        };
+        if !status.success() {
+            let log = fs::read_to_string(artefacts.join("qemu.log")).unwrap_or_default();
+            bail!(
+                "QEMU ended with {status}: {}",
+                log.lines().last().unwrap_or("no message")
+            );
+        }
+        self.outcome(&parser, artefacts, start.elapsed())
+    }
+
+    fn outcome(&self, parser: &Parser, artefacts: &Path, wall: Duration) -> Result<Outcome> {
+        let mut steps = Vec::new();
+        let mut dmesg = None;
+        for record in parser.records() {
+            let Some((end, status)) = record.end else {
+                break;
+            };
+            if record.name == "dmesg" {
+                fs::write(artefacts.join("dmesg.log"), &record.output)?;
+                dmesg = Some(Dmesg::parse(&record.output));
+            } else {
+                steps.push(StepResult {
+                    name: record.name[STEP_DIGITS + 1..].to_owned(),
+                    status,
+                    output: record.output.clone(),
+                    seconds: end - record.begin,
+                });
+            }
+        }
+        let Some(dmesg) = dmesg else {
+            bail!("{} when the machine went down", self.progress(parser));
+        };
+        Ok(Outcome { steps, dmesg, wall })
+    }
+
+    /// How far the guest got, for a message.
+    fn progress(&self, parser: &Parser) -> String {
+        match parser.records().last() {
+            None => "The guest had not come up".to_owned(),
+            Some(record) => {
+                let name = record
+                    .name
+                    .split_once('-')
+                    .map_or(record.name.as_str(), |(_, n)| n);
+                format!("The guest was still at {name:?}")
+            }
+        }
+    }
+
+    fn initramfs(&self) -> Result<Vec<u8>> {
+        let mut files = self.files.clone();
+        for (n, step) in self.steps.iter().enumerate() {
+            let path = format!("/steps/{n:0STEP_DIGITS$}-{}", step.name);
+            files.add_bytes(&path, step.script.as_bytes())?;
+        }
+        Ok(files.build())
+    }
+
+    fn command(&self, testbed: &Testbed, artefacts: &Path, initramfs: &Path) -> Result<Command> {
+        let mut qemu = testbed.qemu();
+        let (machine, board_parameters) = match self.board {
+            Board::Pc => ("pc,memory-backend=ram", ""),
+            Board::Q35WithIommu => {
+                qemu.args(["-device", "intel-iommu,intremap=on,caching-mode=on"]);
+                (
+                    "q35,kernel-irqchip=split,memory-backend=ram",
+                    "intel_iommu=on ",
+                )
+            }
+        };
+        let serial = |name: &str| format!("file:{}", artefacts.join(name).display());
+        qemu.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ])
+        .args(["-machine", machine])
+        .args(["-accel", "tcg,thread=multi", "-cpu"])
+        .arg(if self.nested { "max,+svm,+npt" } else { "max" })
+        .args(["-smp", &self.vcpus.to_string()])
+        .args(["-m", &format!("{}M", self.memory_mib)])
+        // The card reaches the guest's memory through this descriptor.
+        .arg("-object")
+        .arg(format!(
+            "memory-backend-memfd,id=ram,size={}M,share=on",
+            self.memory_mib
+        ))
+        .args([
+            "-serial",
+            &serial("console.log"),
+            "-serial",
+            &serial("output.log"),
+        ])
+        .arg("-kernel")
+        .arg(testbed.kernel(self.kernel)?.image)
+        .arg("-initrd")
+        .arg(initramfs)
+        .arg("-append")
+        .arg(format!(
+            "console=ttyS0 ignore_loglevel log_buf_len=4M panic=-1 oops=panic {board_parameters}{}",
+            self.parameters.join(" ")
+        ));
+        for (n, device) in self.devices.iter().enumerate() {
+            match device {
+                Device::VfioUser { socket } => qemu.arg("-device").arg(
+                    serde_json::json!({
+                        "driver": "vfio-user-pci",
+                        "socket": { "type": "unix", "path": socket },
+                    })
+                    .to_string(),
+                ),
+                Device::Disk { image } => qemu
+                    .arg("-drive")
+                    .arg(format!(
+                        "file={},format=raw,if=none,id=disk{n},snapshot=on",
+                        image.display()
+                    ))
+                    .args(["-device", &format!("virtio-blk-pci,drive=disk{n}")]),
+            };
+        }
+        Ok(qemu)
+    }
+}

@@ -1,0 +1,113 @@
+//! A directory of the testbed, made from packages.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::{apt::Apt, host};
+use e2e::run_tool;
+
+/// Part of every stamp: raise it when the way of unpacking changes.
+const REVISION: u32 = 1;
+
+/// Which packages, and where they come from.
+#[derive(Serialize)]
+pub struct Component {
+    /// Name of its directory.
+    pub name: &'static str,
+    /// Release whose package lists are used.
+    pub release: &'static str,
+    /// Suites of that release.
+    pub suites: &'static [&'static str],
+    /// The suite to prefer, if not the release itself.
+    pub prefer: Option<&'static str>,
+    /// What of it.
+    pub packages: Packages,
+}
+
+/// Which packages to unpack.
+#[derive(Serialize)]
+pub enum Packages {
+    /// These and all that they depend on.
+    WithDependencies(&'static [&'static str]),
+    /// This one only.
+    Alone(&'static str),
+    /// Only the package that this one, which is empty, depends on.
+    NamedBy(&'static str),
+}
+
+impl Component {
+    /// Makes the component in the testbed at `root` unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// When the host cannot do that or a download fails.
+    pub fn prepare(&self, root: &Path, bar: &ProgressBar) -> Result<()> {
+        let directory = root.join(self.name);
+        let stamp = root.join("stamps").join(self.name);
+        let recipe = serde_json::to_string(&(REVISION, self))?;
+        if directory.is_dir() && fs::read_to_string(&stamp).is_ok_and(|old| old == recipe) {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        self.make(root, &directory, bar)
+            .with_context(|| format!("Cannot prepare {} for the testbed", self.name))?;
+        fs::create_dir_all(root.join("stamps"))?;
+        fs::write(&stamp, recipe)?;
+        bar.finish_with_message("ready");
+        Ok(())
+    }
+
+    fn make(&self, root: &Path, directory: &Path, bar: &ProgressBar) -> Result<()> {
+        host::check_package_tools()?;
+        let apt = Apt::new(&root.join("apt").join(self.release), self.suites)?;
+        bar.set_message(format!("reading the package lists of {}", self.release));
+        apt.update(bar)?;
+        bar.set_message("downloading");
+        let archives = root.join("downloads").join(self.name);
+        let packages = match self.packages {
+            Packages::WithDependencies(names) => {
+                apt.download_closure(names, self.prefer, &archives, bar)?
+            }
+            Packages::Alone(name) => apt.download(name, &archives, bar)?,
+            Packages::NamedBy(name) => apt.download(&apt.dependency(name)?, &archives, bar)?,
+        };
+        bar.set_message("unpacking");
+        bar.set_position(0);
+        let new = root.join(format!("{}.new", self.name));
+        remove(&new)?;
+        unpack(&packages, &new, bar)?;
+        remove(directory)?;
+        fs::rename(&new, directory)?;
+        remove(&archives)
+    }
+}
+
+fn unpack(packages: &[PathBuf], directory: &Path, bar: &ProgressBar) -> Result<()> {
+    fs::create_dir_all(directory)?;
+    for (n, package) in packages.iter().enumerate() {
+        run_tool(
+            Command::new("dpkg-deb")
+                .arg("--extract")
+                .arg(package)
+                .arg(directory),
+        )?;
+        bar.set_position(100 * (n as u64 + 1) / packages.len() as u64);
+    }
+    Ok(())
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("Cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
