@@ -18,6 +18,7 @@ mod access;
 pub mod layout;
 mod register;
 pub mod regs;
+pub mod trace;
 
 pub use access::{Access, Bar, Direction, VmId, Width};
 pub use register::{Hit, Kind, RegId, Register, RegisterMap, Unit};

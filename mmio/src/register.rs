@@ -17,6 +17,13 @@ impl RegId {
         self.0
     }
 
+    /// The offsets of its elements.
+    pub fn elements(self) -> impl Iterator<Item = u32> {
+        self.describe()
+            .into_iter()
+            .flat_map(|register| (0..register.count).map(|index| register.offset_of(index)))
+    }
+
     /// The register's description.
     pub fn describe(self) -> Option<&'static Register> {
         RegisterMap::gf100().lookup(self.0).map(|hit| hit.register)
@@ -54,6 +61,11 @@ pub enum Unit {
     Pgraph,
     Prom,
     Pramin,
+}
+
+impl Unit {
+    /// The number of units.
+    pub const COUNT: usize = Unit::Pramin as usize + 1;
 }
 
 /// How software may use a register.

@@ -6,3 +6,5 @@
 pub mod commands;
 pub mod control;
 mod logging;
+pub mod size;
+pub mod vfio_user;

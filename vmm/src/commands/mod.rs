@@ -1,6 +1,9 @@
 //! The `gpuvm` command line: one module per subcommand, each an `Args` and a `run`.
 
 pub mod ctl;
+pub mod gpu;
+pub mod trace;
+pub mod vbios;
 
 use std::process::ExitCode;
 
@@ -26,6 +29,12 @@ pub struct Cli {
 enum Command {
     /// Send one action to a running machine and print its answer.
     Ctl(ctl::Args),
+    /// Serve the software card to a VMM over a vfio-user socket.
+    Gpu(gpu::Args),
+    /// Summarise a trace of accesses.
+    Trace(trace::Args),
+    /// Describe the card's VBIOS, or write its image.
+    Vbios(vbios::Args),
 }
 
 impl Cli {
@@ -34,6 +43,9 @@ impl Cli {
         logging::init(self.verbose);
         let result = match self.command {
             Command::Ctl(args) => ctl::run(args),
+            Command::Gpu(args) => gpu::run(args),
+            Command::Trace(args) => trace::run(args),
+            Command::Vbios(args) => vbios::run(args),
         };
         result.unwrap_or_else(|error| {
             eprintln!("gpuvm: {error:#}");

@@ -1,0 +1,148 @@
+//! The card as its slot sees it: configuration space, BARs, DMA windows, reset.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use firmware::vbios::Vbios;
+use mmio::regs::pmc::Enable;
+use mmio::{Bar, Unit};
+
+use crate::bar0::Bar0;
+use crate::block::Block;
+use crate::board::Board;
+use crate::bus::Bus;
+use crate::config::{Config, ConfigError};
+use crate::memory::{DmaSpace, Memory};
+use crate::pbus::Pbus;
+use crate::pci::Function;
+use crate::pci_mirror::Ppci;
+use crate::pfb::Pfb;
+use crate::pmc::{Interrupts, Pmc};
+use crate::pmu::Pmu;
+use crate::ptimer::{Clock, Ptimer};
+use crate::register_file::RegisterFile;
+use crate::shared::Shared;
+
+/// Why there is no card.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The board cannot be.
+    #[error("The board cannot be built")]
+    Config(#[from] ConfigError),
+    /// The host has no memory or no thread for it.
+    #[error("The host does not carry the card")]
+    Host(#[from] io::Error),
+}
+
+/// A GF100 in a slot. All methods may be called from several threads at once; none waits for an
+/// engine's work.
+pub struct Card {
+    shared: Arc<Shared>,
+    function: Function,
+    bar0: Bar0,
+    windows: Arc<Pbus>,
+}
+
+impl Card {
+    /// Powers a card on in the slot `bus`.
+    ///
+    /// # Errors
+    ///
+    /// The configuration is impossible, or the host has no room for memory and threads.
+    pub fn new(config: Config, bus: Arc<dyn Bus>) -> Result<Self, Error> {
+        config.validate()?;
+        let rom = Vbios::quadro_6000().device_id(config.device_id).build();
+        let shared = Arc::new(Shared {
+            registers: RegisterFile::new(config.bar0),
+            memory: Memory::new(config.vram)?,
+            interrupts: Interrupts::new(bus),
+            clock: Clock::new(),
+            config,
+        });
+        let windows = Pbus::new(&shared);
+        let pmu: Arc<dyn Block> = Arc::new(Pmu::new(shared.clone()));
+        let resettable = vec![(Enable::PMU, pmu.clone())];
+        let units: Vec<(Unit, Arc<dyn Block>)> = vec![
+            (Unit::Pmc, Arc::new(Pmc::new(shared.clone(), resettable))),
+            (Unit::Pbus, windows.clone()),
+            (Unit::Ptimer, Arc::new(Ptimer::new(shared.clone())?)),
+            (Unit::Pfb, Arc::new(Pfb::new(shared.clone()))),
+            (Unit::Pfuse, Arc::new(Board::new(shared.clone()))),
+            (Unit::Ppci, Arc::new(Ppci::new(shared.clone()))),
+            (Unit::Ppmu, pmu),
+        ];
+        Ok(Self {
+            function: Function::new(shared.clone()),
+            bar0: Bar0::new(shared.clone(), units, windows.clone(), rom),
+            windows,
+            shared,
+        })
+    }
+
+    /// Bytes of a BAR.
+    pub fn bar_size(&self, bar: Bar) -> u64 {
+        self.function.bar_size(bar)
+    }
+
+    /// Loads from configuration space.
+    pub fn config_read(&self, offset: u64, data: &mut [u8]) {
+        self.function.read(offset, data);
+    }
+
+    /// Stores to configuration space.
+    pub fn config_write(&self, offset: u64, data: &[u8]) {
+        self.function.write(offset, data);
+    }
+
+    /// Loads from a BAR, in any length and alignment; what is not there reads as ones.
+    pub fn read(&self, bar: Bar, offset: u64, data: &mut [u8]) {
+        charge(self.shared.config.pcie_read);
+        match bar {
+            Bar::Bar0 => self.bar0.read(offset, data),
+            Bar::Bar1 => drop(self.windows.bar1.read(offset, data)),
+            Bar::Bar3 => drop(self.windows.bar3.read(offset, data)),
+            // The ports that a VBIOS uses in real mode; nothing runs one.
+            Bar::Bar5 => data.fill(0),
+        }
+    }
+
+    /// Stores to a BAR, in any length and alignment; what is not there is dropped.
+    pub fn write(&self, bar: Bar, offset: u64, data: &[u8]) {
+        charge(self.shared.config.pcie_write);
+        match bar {
+            Bar::Bar0 => self.bar0.write(offset, data),
+            Bar::Bar1 => drop(self.windows.bar1.write(offset, data)),
+            Bar::Bar3 => drop(self.windows.bar3.write(offset, data)),
+            Bar::Bar5 => {}
+        }
+    }
+
+    /// The windows through which the card reaches the machine's memory.
+    pub fn dma(&self) -> &DmaSpace {
+        self.shared.memory.dma()
+    }
+
+    /// Its memory, as the owner of the card may look at it.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.shared.memory
+    }
+
+    /// A function-level reset: all but video memory and DMA windows is as after power-on.
+    pub fn reset(&self) {
+        self.function.reset();
+        self.bar0.reset();
+        self.shared.interrupts.reset();
+    }
+}
+
+/// Spends the time that an access takes on the bus.
+fn charge(cost: Duration) {
+    if cost.is_zero() {
+        return;
+    }
+    let begin = Instant::now();
+    while begin.elapsed() < cost {
+        std::hint::spin_loop();
+    }
+}

@@ -1,0 +1,68 @@
+//! PPMU: the power management unit, with its firmware's effect instead of its firmware.
+//!
+//! Starting the processor announces the two message rings, which is all that a driver waits for.
+//! Messages are taken (the get pointer follows the put pointer) and need no answer on this chip:
+//! drivers send some only to change clocks. Source: K61 `nvkm/subdev/pmu/gt215.c`.
+
+use std::sync::Arc;
+
+use mmio::Hit;
+use mmio::regs::{falcon, ppmu};
+
+use crate::block::Block;
+use crate::falcon::Falcon;
+use crate::shared::Shared;
+
+/// Bit of `UC_CTRL` that starts the processor.
+const START: u32 = 1 << 1;
+/// Rings of 0x80 bytes behind the firmware's own data.
+const HOST_TO_PMU_RING: u32 = 0x80 << 16 | 0x500;
+const PMU_TO_HOST_RING: u32 = 0x80 << 16 | 0x580;
+
+/// The unit.
+pub struct Pmu {
+    shared: Arc<Shared>,
+    falcon: Falcon,
+}
+
+impl Pmu {
+    /// The PMU of a card.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            falcon: Falcon::new(),
+        }
+    }
+}
+
+impl Block for Pmu {
+    fn read(&self, at: Hit) -> Option<u32> {
+        self.falcon.read(at.register.id.offset() - falcon::PMU)
+    }
+
+    fn write(&self, at: Hit, value: u32) -> bool {
+        let registers = &self.shared.registers;
+        match at.register.id {
+            ppmu::HOST_TO_PMU_PUT => registers.write(ppmu::HOST_TO_PMU_GET.offset(), value),
+            id => match id.offset() - falcon::PMU {
+                falcon::offset::UC_CTRL if value & START != 0 => {
+                    registers.write(ppmu::HOST_TO_PMU_RING.offset(), HOST_TO_PMU_RING);
+                    registers.write(ppmu::PMU_TO_HOST_RING.offset(), PMU_TO_HOST_RING);
+                }
+                // DMA of code is instant.
+                falcon::offset::DMACTL => return true,
+                offset => return self.falcon.write(offset, value),
+            },
+        }
+        false
+    }
+
+    fn reset(&self) {
+        self.falcon.reset();
+        for register in falcon::PMU_REGISTERS.iter().chain(ppmu::REGISTERS) {
+            self.shared
+                .registers
+                .write(register.id.offset(), register.reset);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What unit tests of several units need.
+
+use std::sync::Arc;
+
+use crate::bus::NoInterrupts;
+use crate::config::Config;
+use crate::memory::Memory;
+use crate::pmc::Interrupts;
+use crate::ptimer::Clock;
+use crate::register_file::RegisterFile;
+use crate::shared::Shared;
+
+/// The commons of a card with 64 MiB of memory that nobody listens to.
+pub fn shared() -> Arc<Shared> {
+    let config = Config::quadro_6000(64 << 20);
+    Arc::new(Shared {
+        registers: RegisterFile::new(config.bar0),
+        memory: Memory::new(config.vram).expect("64 MiB of sparse memory"),
+        interrupts: Interrupts::new(Arc::new(NoInterrupts)),
+        clock: Clock::new(),
+        config,
+    })
+}

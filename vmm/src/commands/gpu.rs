@@ -1,0 +1,127 @@
+//! `gpuvm gpu`: the software card on a vfio-user socket.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use gf100::{Card, Config};
+use mmio::trace::{Census, Observer, Recorder};
+
+use crate::size::Size;
+use crate::vfio_user::{Irqs, Observed, Server};
+
+/// Registers that `--stats` lists.
+const TOP: usize = 20;
+
+/// Arguments of `gpuvm gpu`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where to listen: a Unix socket, made here and removed at the end.
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+
+    /// Video memory; only what is touched costs memory of the host.
+    #[arg(long, value_name = "SIZE", default_value = "1G")]
+    vram: Size,
+
+    /// Write every access to this file, a JSON object per line (`gpuvm trace` reads it).
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+
+    /// Count accesses and print the counts at the end.
+    #[arg(long)]
+    stats: bool,
+
+    /// Nanoseconds that every read of a BAR costs on top.
+    #[arg(long, value_name = "NS", default_value_t = 0)]
+    pcie_read_ns: u64,
+
+    /// Nanoseconds that every write to a BAR costs on top.
+    #[arg(long, value_name = "NS", default_value_t = 0)]
+    pcie_write_ns: u64,
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = Config {
+        pcie_read: Duration::from_nanos(args.pcie_read_ns),
+        pcie_write: Duration::from_nanos(args.pcie_write_ns),
+        ..Config::quadro_6000(args.vram.bytes())
+    };
+    let irqs = Arc::new(Irqs::default());
+    let card = Arc::new(Card::new(config, irqs.clone()).context("Cannot build the card")?);
+
+    let recorder = match &args.trace {
+        Some(path) => {
+            let file = File::create(path)
+                .with_context(|| format!("Cannot create the trace {}", path.display()))?;
+            Some(Arc::new(Recorder::new(Box::new(BufWriter::with_capacity(
+                1 << 20,
+                file,
+            )))))
+        }
+        None => None,
+    };
+    let census = args.stats.then(|| Arc::new(Census::default()));
+    let observers = [
+        recorder
+            .clone()
+            .map(|recorder| recorder as Arc<dyn Observer>),
+        census.clone().map(|census| census as Arc<dyn Observer>),
+    ];
+    let function = Observed::new(card, observers.into_iter().flatten().collect());
+
+    let server = Arc::new(Server::bind(&args.socket, &function)?);
+    ctrlc::set_handler({
+        let server = server.clone();
+        move || server.stop()
+    })
+    .context("Cannot catch signals")?;
+    tracing::info!("The card listens on {}", args.socket.display());
+    let served = server.run(&function, &irqs);
+
+    if let Some(census) = census {
+        print_census(&census, irqs.sent());
+    }
+    if let Some(recorder) = recorder {
+        recorder.flush().context("The trace is not complete")?;
+    }
+    served?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_census(census: &Census, messages: u64) {
+    println!(
+        "{:<6} {:>12} {:>12} {:>14}",
+        "BAR", "reads", "writes", "bytes"
+    );
+    for count in census.bars() {
+        let bar = format!("{:?}", count.bar);
+        println!(
+            "{bar:<6} {:>12} {:>12} {:>14}",
+            count.reads, count.writes, count.bytes
+        );
+    }
+    println!("\nInterrupt messages: {messages}\n");
+    println!("{:<32} {:>12} {:>12}", "register", "reads", "writes");
+    let registers = census.registers();
+    for count in registers.iter().take(TOP) {
+        let name = count
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("{:#08x}", count.offset));
+        println!("{name:<32} {:>12} {:>12}", count.reads, count.writes);
+    }
+    let unlisted = registers.iter().filter(|count| count.name.is_none());
+    let (words, accesses) = unlisted.fold((0, 0), |(n, sum), count| {
+        (n + 1, sum + count.reads + count.writes)
+    });
+    println!(
+        "\nRegisters without a name: {words}, accessed {accesses} times; {} more not told apart",
+        census.uncounted()
+    );
+}
