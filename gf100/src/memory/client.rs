@@ -6,6 +6,7 @@ use mmio::layout::pagetable::SMALL_SHIFT;
 
 use super::{
     Access, BusError, Fault, FaultReason, Guard, HostSpan, Memory, PhysAddr, Space, Word,
+    blocklinear::{self, GOB_BYTES, Layout, Rect},
     epoch::Slot,
 };
 
@@ -303,6 +304,54 @@ impl Client {
             done += chunk;
         }
         Ok(())
+    }
+}
+
+/// Tiled surfaces. They start at a multiple of a GOB: the low bits of their address count as 0. A
+/// guard is held throughout a call, so its rectangle is bounded by what may be.
+impl Client {
+    /// Copies `rect` of the surface at `base` to rows that are `pitch` bytes apart; what does not
+    /// fit into `out` is left out.
+    ///
+    /// # Errors
+    ///
+    /// The first fault; the GOBs before it were copied.
+    pub fn read_tiled(
+        &mut self,
+        base: u64,
+        layout: &Layout,
+        rect: Rect,
+        out: &mut [u8],
+        pitch: usize,
+    ) -> Result<(), Fault> {
+        let guard = self.memory.enter();
+        let base = base & !(GOB_BYTES - 1);
+        blocklinear::to_linear(layout, rect, out, pitch, |at| {
+            let va = base.wrapping_add(at);
+            self.tlb.page(&self.memory, &guard, va, Access::Read)
+        })
+    }
+
+    /// Copies rows that are `pitch` bytes apart to `rect` of the surface at `base`; what is not in
+    /// `data` is left out.
+    ///
+    /// # Errors
+    ///
+    /// The first fault; the GOBs before it were copied.
+    pub fn write_tiled(
+        &mut self,
+        base: u64,
+        layout: &Layout,
+        rect: Rect,
+        data: &[u8],
+        pitch: usize,
+    ) -> Result<(), Fault> {
+        let guard = self.memory.enter();
+        let base = base & !(GOB_BYTES - 1);
+        blocklinear::from_linear(layout, rect, data, pitch, |at| {
+            let va = base.wrapping_add(at);
+            self.tlb.page(&self.memory, &guard, va, Access::Write)
+        })
     }
 }
 
@@ -604,6 +653,45 @@ mod tests {
                 FaultReason::VmLimitExceeded
             );
         }
+    }
+
+    #[test]
+    fn a_tiled_surface_is_reached_through_pages_in_any_order() {
+        let (memory, mut tables, mut client) = bound();
+        // Four pages, backwards.
+        for n in 0..4 {
+            tables.map(
+                VA + n * 0x1000,
+                PhysAddr::vram(8 * MIB + (3 - n) * 0x1000),
+                0x1000,
+                false,
+            );
+        }
+        let layout = Layout::new(0x20, 128, 128, 1);
+        let rect = Rect {
+            x: 3,
+            y: 5,
+            z: 0,
+            width: 120,
+            height: 110,
+        };
+        let data: Vec<u8> = (0..120 * 110).map(|n| (n % 251) as u8).collect();
+        client
+            .write_tiled(VA + 0x1ff, &layout, rect, &data, 120)
+            .unwrap();
+        let offset = layout.offset(3 + 77, 5 + 99, 0);
+        let at = 8 * MIB + (3 - offset / 0x1000) * 0x1000 + offset % 0x1000;
+        assert_eq!(memory.vram().load::<u8>(at), data[99 * 120 + 77]);
+        let mut back = vec![0; data.len()];
+        client
+            .read_tiled(VA, &layout, rect, &mut back, 120)
+            .unwrap();
+        assert!(back == data);
+        let beyond = Rect { y: 120, ..rect };
+        let fault = client
+            .read_tiled(VA, &layout, beyond, &mut back, 120)
+            .unwrap_err();
+        assert_eq!((fault.va, fault.access), (VA + 0x4000, Access::Read));
     }
 
     #[test]
