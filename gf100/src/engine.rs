@@ -3,10 +3,16 @@
 //! A PBDMA thread owns an engine while it feeds it: PFIFO never calls one engine from two threads
 //! at once. Register accesses arrive on other threads at any time and must not wait for a running
 //! method, so an engine keeps the registers apart from its execution state.
+//!
+//! The reset of an engine is such a register access (its [`Block::reset`](crate::block::Block)):
+//! the registers go to power-on state at once, a running job ends at its next look at
+//! [`Pause`] or so, and contexts and parked work are dropped before the next call.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::memory::FaultReport;
+use crate::memory::{FaultReport, PhysAddr};
 
 /// The engines, by the number that binds them to a subchannel.
 ///
@@ -40,8 +46,8 @@ impl EngineId {
 pub struct ChannelRef {
     /// Channel number, 0-127.
     pub chid: u8,
-    /// Physical address of its instance block in VRAM.
-    pub instance: u64,
+    /// Its instance block.
+    pub instance: PhysAddr,
 }
 
 /// One method call.
@@ -59,7 +65,8 @@ pub struct Method {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// [`Pause`] asked, and the work is parked in the engine: [`Engine::resume`] goes on with it
-    /// once the channel is current again.
+    /// once the channel is current again. Work that is started with the request already there is
+    /// parked before its first step.
     Paused,
     /// An access of the method faulted. The fault goes to software through PFIFO; the rest of the
     /// method is lost and the engine takes nothing more from this channel until recovery.
@@ -90,10 +97,36 @@ impl Pause {
     }
 }
 
+/// How an engine tells PFIFO that something it waits for has happened: software acknowledged the
+/// interrupt of an engine that was [`Engine::stalled`], or reset it.
+#[derive(Clone)]
+pub struct Waker(Arc<dyn Fn() + Send + Sync>);
+
+impl Waker {
+    /// A waker that calls `wake`.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wake))
+    }
+
+    /// Wakes PFIFO. Call it without holding a lock that a method of [`Engine`] takes.
+    pub fn wake(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
+    }
+}
+
 /// An engine as PFIFO drives it.
 pub trait Engine: Send + Sync {
     /// Its number.
     fn id(&self) -> EngineId;
+
+    /// Takes the waker of the PFIFO that will drive it; called once, before anything else.
+    fn connect(&self, waker: Waker);
 
     /// Makes `channel` current: the old channel's context is saved, the new one's loaded. Cheap
     /// when it is current already.
@@ -121,16 +154,15 @@ pub trait Engine: Send + Sync {
     /// See [`Stop`].
     fn method(&self, method: Method, pause: &Pause) -> Result<(), Stop>;
 
-    /// Goes on with work of the current channel that was paused.
+    /// Goes on with work of the current channel that was paused; nothing if there is none, as
+    /// after a reset.
     ///
     /// # Errors
     ///
     /// See [`Stop`].
     fn resume(&self, pause: &Pause) -> Result<(), Stop>;
 
-    /// Waits for an acknowledgement of software before it takes another method.
+    /// Waits for an acknowledgement of software before it takes another method. Answers at once,
+    /// from any thread; when it changes to `false` the engine calls [`Waker::wake`].
     fn stalled(&self) -> bool;
-
-    /// Back to power-on state; parked work is dropped.
-    fn reset(&self);
 }
