@@ -1,0 +1,198 @@
+//! Bandwidth and latency of the copying engines.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use guest::copy::Engine;
+use guest::pattern::Pattern;
+use guest::{Access, Buffer, Channel, Device, Domain, Push};
+
+use crate::CopyArguments;
+use crate::report::{Bandwidth, Direction, Latency, Line, Report, size};
+
+/// Smallest copy whose bandwidth is measured; below, latency says more.
+const SMALLEST: u64 = 4096;
+/// Sizes grow by this factor.
+const STEP: u64 = 4;
+/// Words of a stream that keep it within a channel's command buffer.
+const STREAM_WORDS: usize = 32 << 10;
+/// How long one submission may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Operations of which the latency is taken.
+const SAMPLES: usize = 300;
+/// The kinds of waiting.
+const WAITS: [&str; 2] = ["poll", "interrupt"];
+
+/// The buffers between which engines copy.
+struct Memory {
+    host: [Buffer; 2],
+    device: [Buffer; 2],
+}
+
+impl Memory {
+    fn ends(&self, direction: Direction) -> (&Buffer, &Buffer) {
+        match direction {
+            Direction::HtoD => (&self.host[0], &self.device[0]),
+            Direction::DtoH => (&self.device[0], &self.host[1]),
+            Direction::DtoD => (&self.device[0], &self.device[1]),
+        }
+    }
+}
+
+/// Runs the whole benchmark and prints its results.
+pub fn measure(arguments: &CopyArguments) -> Result<()> {
+    let device = match &arguments.device {
+        Some(path) => Device::open(path)?,
+        None => Device::open_any()?,
+    };
+    let largest = arguments.max.max(1) << 20;
+    let sizes: Vec<u64> = std::iter::successors(Some(SMALLEST), |bytes| Some(bytes * STEP))
+        .take_while(|&bytes| bytes <= largest)
+        .collect();
+    let total = Engine::ALL.len() * Direction::ALL.len() * sizes.len()
+        + (Engine::ALL.len() + 1) * WAITS.len();
+    let mut report = Report::new(arguments.json);
+    let mut done = 0;
+    let mut progress = |report: &mut Report, what: String| {
+        let line = Line::Progress { done, total, what };
+        done += 1;
+        report.add(line)
+    };
+
+    let allocate = |domain| Buffer::new(&device, domain, largest);
+    let memory = Memory {
+        host: [allocate(Domain::Gart)?, allocate(Domain::Gart)?],
+        device: [allocate(Domain::Vram)?, allocate(Domain::Vram)?],
+    };
+    let content = Pattern::new(1);
+    content.fill(memory.host[0].quads()?);
+    for engine in Engine::ALL {
+        let mut channel = attach(&device, Some(engine))?;
+        check(&mut channel, engine, &memory, content, sizes[0])
+            .with_context(|| format!("{} does not copy", engine.name()))?;
+        for direction in Direction::ALL {
+            for &bytes in &sizes {
+                let name = engine.name();
+                progress(&mut report, format!("{name} {direction:?} {}", size(bytes)))?;
+                let time = Duration::from_millis(arguments.time);
+                let (copies, elapsed) =
+                    bandwidth(&mut channel, engine, memory.ends(direction), bytes, time)?;
+                let mib_per_s = (copies * bytes) as f64 / f64::from(1 << 20) / elapsed;
+                report.add(Line::Copy(Bandwidth {
+                    engine: name,
+                    direction,
+                    bytes,
+                    copies,
+                    mib_per_s,
+                }))?;
+            }
+        }
+    }
+    for engine in [None].into_iter().chain(Engine::ALL.map(Some)) {
+        let mut channel = attach(&device, engine)?;
+        let operation = engine.map_or("host", Engine::name);
+        for wait in WAITS {
+            progress(&mut report, format!("{operation} {wait} latency"))?;
+            let times = latency(&mut channel, engine, &memory, wait)?;
+            report.add(Line::Latency(Latency {
+                operation,
+                wait,
+                samples: times.len(),
+                median_us: times[times.len() / 2],
+                p99_us: times[times.len() * 99 / 100],
+            }))?;
+        }
+    }
+    print!("{}", report.tables());
+    Ok(())
+}
+
+fn attach(device: &Arc<Device>, engine: Option<Engine>) -> Result<Channel> {
+    let mut channel = Channel::new(device)?;
+    let mut push = Push::new();
+    if let Some(engine) = engine {
+        engine.attach(&channel, &mut push)?;
+    }
+    channel.run(&push, &[], LIMIT)?;
+    Ok(channel)
+}
+
+/// A figure only counts for an engine that copies at all.
+fn check(
+    channel: &mut Channel,
+    engine: Engine,
+    memory: &Memory,
+    content: Pattern,
+    bytes: u64,
+) -> Result<()> {
+    Pattern::new(0).fill(memory.host[1].quads()?);
+    for direction in [Direction::HtoD, Direction::DtoH] {
+        let (from, to) = memory.ends(direction);
+        let mut push = Push::new();
+        engine.linear(&mut push, from.address(), to.address(), bytes);
+        channel.run(&push, &[(from, Access::Read), (to, Access::Write)], LIMIT)?;
+    }
+    content.check(memory.host[1].quads()?, 0, 0, bytes)?;
+    Ok(())
+}
+
+/// Copies again and again for about `time`; the number of copies and the seconds they took.
+fn bandwidth(
+    channel: &mut Channel,
+    engine: Engine,
+    (from, to): (&Buffer, &Buffer),
+    bytes: u64,
+    time: Duration,
+) -> Result<(u64, f64)> {
+    let mut one = Push::new();
+    engine.linear(&mut one, from.address(), to.address(), bytes);
+    let most = (STREAM_WORDS / one.words().len()) as u64;
+    let mut copies = 1;
+    loop {
+        let mut push = Push::new();
+        for _ in 0..copies {
+            push.raw(one.words());
+        }
+        let start = Instant::now();
+        channel.run(&push, &[(from, Access::Read), (to, Access::Write)], LIMIT)?;
+        let elapsed = start.elapsed();
+        if elapsed >= time || copies == most {
+            return Ok((copies, elapsed.as_secs_f64()));
+        }
+        // Aim a little beyond the time, but never trust the first few microseconds.
+        let wanted = time.as_secs_f64() * 1.2 / elapsed.as_secs_f64().max(1e-6);
+        let growth = (wanted as u64).clamp(2, 16);
+        copies = (copies * growth).min(most);
+    }
+}
+
+/// Times of small operations in microseconds, sorted.
+fn latency(
+    channel: &mut Channel,
+    engine: Option<Engine>,
+    memory: &Memory,
+    wait: &str,
+) -> Result<Vec<f64>> {
+    let (from, to) = memory.ends(Direction::HtoD);
+    let mut push = Push::new();
+    match engine {
+        Some(engine) => engine.linear(&mut push, from.address(), to.address(), 4),
+        None => _ = push.raw(&[0]),
+    }
+    let used = [(from, Access::Read), (to, Access::Write)];
+    let mut times = Vec::with_capacity(SAMPLES);
+    for _ in 0..SAMPLES {
+        let start = Instant::now();
+        if wait == WAITS[0] {
+            channel.run(&push, &used, LIMIT)?;
+        } else {
+            channel.submit(&push, &used)?;
+            to.wait_idle()?;
+        }
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    ensure!(!channel.is_dead()?, "The channel died under measurement");
+    times.sort_unstable_by(f64::total_cmp);
+    Ok(times)
+}
