@@ -173,7 +173,7 @@ impl Summary {
     /// Accesses per column of time, a line for each BAR.
     fn plot(&self, path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let end = self.times.iter().map(|(t, _)| *t).max().unwrap_or(0).max(1);
-        let column = |t: u64| (t as u128 * (COLUMNS as u128 - 1) / u128::from(end)) as usize;
+        let column = |t: u64| (u128::from(t) * (COLUMNS as u128 - 1) / u128::from(end)) as usize;
         let mut columns: HashMap<Bar, Vec<u64>> = HashMap::new();
         for (t, bar) in &self.times {
             columns.entry(*bar).or_insert_with(|| vec![0; COLUMNS])[column(*t)] += 1;
