@@ -5,6 +5,7 @@
 
 pub mod commands;
 pub mod control;
+pub mod host;
 mod logging;
 pub mod size;
 pub mod vfio_user;

@@ -8,6 +8,11 @@ use std::str::FromStr;
 pub struct Size(u64);
 
 impl Size {
+    /// A size of so many bytes.
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
     /// The number.
     pub const fn bytes(self) -> u64 {
         self.0

@@ -1,6 +1,7 @@
 //! The `gpuvm` command line: one module per subcommand, each an `Args` and a `run`.
 
 pub mod ctl;
+pub mod doctor;
 pub mod gpu;
 pub mod trace;
 pub mod vbios;
@@ -29,6 +30,8 @@ pub struct Cli {
 enum Command {
     /// Send one action to a running machine and print its answer.
     Ctl(ctl::Args),
+    /// Say what this host can do, and what the other commands make of it.
+    Doctor(doctor::Args),
     /// Serve the software card to a VMM over a vfio-user socket.
     Gpu(gpu::Args),
     /// Summarise a trace of accesses.
@@ -43,6 +46,7 @@ impl Cli {
         logging::init(self.verbose);
         let result = match self.command {
             Command::Ctl(args) => ctl::run(args),
+            Command::Doctor(args) => doctor::run(args),
             Command::Gpu(args) => gpu::run(args),
             Command::Trace(args) => trace::run(args),
             Command::Vbios(args) => vbios::run(args),
