@@ -11,6 +11,9 @@ use anyhow::{Context, Result};
 /// Brackets a frame; see `guest-init.sh`.
 const SEPARATOR: char = '\u{1e}';
 
+/// Name of the record that holds the kernel's log.
+pub const DMESG: &str = "dmesg";
+
 /// Reads a file that another process appends to.
 pub struct Tail {
     path: PathBuf,
@@ -68,7 +71,7 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// Takes more of the stream; what of it was printed by steps.
+    /// Takes more of the stream; what of it was printed by steps, without the kernel's logs.
     pub fn feed(&mut self, text: &str) -> String {
         let mut printed = String::new();
         for character in text.chars() {
@@ -79,15 +82,26 @@ impl Parser {
                     frame.push(character);
                     self.frame = Some(frame);
                 }
-                (_, None) => {
-                    printed.push(character);
-                    if let Some(record) = self.records.last_mut() {
+                (_, None) => match self.open() {
+                    Some(record) => {
                         record.output.push(character);
+                        if record.name != DMESG {
+                            printed.push(character);
+                        }
                     }
-                }
+                    None => printed.push(character),
+                },
             }
         }
         printed
+    }
+
+    /// The innermost step that runs: a guest's guest has its frames inside those of a step.
+    fn open(&mut self) -> Option<&mut Record> {
+        self.records
+            .iter_mut()
+            .rev()
+            .find(|record| record.end.is_none())
     }
 
     /// The steps so far.
@@ -104,8 +118,10 @@ impl Parser {
                 ..Record::default()
             }),
             ["end", name, time, status] => {
-                if let Some(record) = self.records.last_mut().filter(|record| record.name == name) {
-                    record.end = Some((time.parse().unwrap_or(0.0), status.parse().unwrap_or(-1)));
+                let end = (time.parse().unwrap_or(0.0), status.parse().unwrap_or(-1));
+                let open = |record: &&mut Record| record.end.is_none() && record.name == name;
+                if let Some(record) = self.records.iter_mut().rev().find(open) {
+                    record.end = Some(end);
                 }
             }
             _ => {}
@@ -144,6 +160,25 @@ mod tests {
             ("hello\nworld", Some((2.5, 7)))
         );
         assert_eq!((second.output.as_str(), second.end), ("stuck", None));
+    }
+
+    #[test]
+    fn frames_of_a_guest_inside_a_step_become_steps_of_their_own() {
+        let mut parser = Parser::default();
+        let printed = parser.feed(
+            "\u{1e}begin 00 1\u{1e}a\u{1e}begin 00 2\u{1e}b\u{1e}end 00 3 4\u{1e}\
+             \u{1e}begin dmesg 3\u{1e}log\u{1e}end dmesg 3 0\u{1e}c\u{1e}end 00 5 0\u{1e}",
+        );
+        let records: Vec<_> = parser
+            .records()
+            .iter()
+            .map(|r| (r.output.as_str(), r.end.unwrap()))
+            .collect();
+        assert_eq!(
+            records,
+            [("ac", (5.0, 0)), ("b", (3.0, 4)), ("log", (3.0, 0))]
+        );
+        assert_eq!(printed, "abc");
     }
 
     #[test]

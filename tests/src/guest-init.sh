@@ -1,7 +1,7 @@
 #!/bin/busybox sh
-# Process 1 of a guest. The kernel's console is the first serial port; the second one carries what
-# the steps print, framed so that the harness can tell the steps apart. A frame is a line between
-# record separators (0x1e).
+# Process 1 of a guest. The kernel's console is the first serial port. The second one, or where
+# there is only one that, carries what the steps print, framed so that the harness can tell the
+# steps apart. A frame is words between record separators (0x1e).
 
 export PATH=/bin HOME=/tmp
 mount -t devtmpfs dev /dev
@@ -9,8 +9,10 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t tmpfs tmp /tmp
 
-stty -F /dev/ttyS1 raw
-exec </dev/null >/dev/ttyS1 2>&1
+port=ttyS1
+[ "$(cat /sys/class/tty/$port/type)" != 0 ] || port=ttyS0
+stty -F /dev/$port raw
+exec </dev/null >/dev/$port 2>&1
 
 frame() {
     printf '\036%s\036' "$*"

@@ -4,10 +4,18 @@ use std::{fmt::Write, fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Kernel, Testbed, cpio::Archive, modules::ModuleTree, process::run_tool};
+use crate::{Kernel, Step, Testbed, cpio::Archive, modules::ModuleTree, process::run_tool};
 
 /// Process 1: mounts what is needed, runs the steps, powers off.
 const INIT: &str = include_str!("guest-init.sh");
+
+/// Digits of the number that keeps the steps' files in order.
+const STEP_DIGITS: usize = 3;
+
+/// A step's name, from that of its file.
+pub(crate) fn step_name(file: &str) -> &str {
+    file.split_once('-').map_or(file, |(_, name)| name)
+}
 
 /// A guest's file system: busybox, kernel modules and whatever is added.
 #[derive(Clone, Debug)]
@@ -84,6 +92,14 @@ impl Initramfs {
         );
         self.archive.file(inside.unwrap_or(path), 0o755, bytes);
         Ok(())
+    }
+
+    /// Adds what the guest is to do, in order; it powers off behind the last step. Call it once.
+    pub fn add_steps(&mut self, steps: &[Step]) {
+        for (n, step) in steps.iter().enumerate() {
+            let path = format!("steps/{n:0STEP_DIGITS$}-{}", step.name);
+            self.archive.file(&path, 0o755, step.script.as_bytes());
+        }
     }
 
     /// The archive, uncompressed: a guest reads it from memory, and unpacking costs it time.

@@ -12,6 +12,7 @@ mod dmesg;
 mod initramfs;
 mod machine;
 mod modules;
+pub mod nested;
 mod process;
 mod session;
 mod testbed;

@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     Initramfs, Kernel, Session, Supervised, Testbed,
-    console::{Parser, Tail},
+    console::{DMESG, Parser, Tail},
     dmesg::Dmesg,
+    initramfs::step_name,
     session::POLL,
 };
 
@@ -105,6 +106,8 @@ pub struct Outcome {
     pub steps: Vec<StepResult>,
     /// The kernel's log.
     pub dmesg: Dmesg,
+    /// The logs of guests that this machine ran itself, in the order of their ends.
+    pub inner: Vec<Dmesg>,
     /// How long the machine ran.
     pub wall: Duration,
 }
@@ -129,9 +132,6 @@ impl Outcome {
         Ok(step)
     }
 }
-
-/// Prefix that keeps the steps' files in order; the shell sorts them by name.
-const STEP_DIGITS: usize = 3;
 
 impl Machine {
     /// A small machine: two CPUs, 1 GiB, no devices, nothing to do, a minute and a half for it.
@@ -164,7 +164,9 @@ impl Machine {
             let _ = fs::remove_file(artefacts.join(stale));
         }
         let initramfs = artefacts.join("initramfs.cpio");
-        fs::write(&initramfs, self.initramfs()?)
+        let mut files = self.files.clone();
+        files.add_steps(&self.steps);
+        fs::write(&initramfs, files.build())
             .with_context(|| format!("Cannot write {}", initramfs.display()))?;
         let mut command = self.command(testbed, artefacts, &initramfs)?;
 
@@ -177,21 +179,12 @@ impl Machine {
             let status = qemu.poll()?;
             // Read after the poll: when QEMU has ended, everything is in the file.
             let text = tail.read()?;
-            let dmesg_runs = |p: &Parser| p.records().last().is_some_and(|r| r.name == "dmesg");
-            let hidden = dmesg_runs(&parser);
-            let printed = parser.feed(&text);
-            if !hidden && !dmesg_runs(&parser) {
-                session.echo(&printed);
-            }
+            session.echo(&parser.feed(&text));
             if let Some(status) = status {
                 break status;
             }
             if start.elapsed() > self.time_out {
-                bail!(
-                    "{} after {} s",
-                    self.progress(&parser),
-                    self.time_out.as_secs()
-                );
+                bail!("{} after {} s", progress(&parser), self.time_out.as_secs());
             }
             thread::sleep(POLL);
         };
@@ -207,50 +200,60 @@ impl Machine {
 
     fn outcome(&self, parser: &Parser, artefacts: &Path, wall: Duration) -> Result<Outcome> {
         let mut steps = Vec::new();
-        let mut dmesg = None;
+        let mut logs = Vec::new();
         for record in parser.records() {
             let Some((end, status)) = record.end else {
-                break;
+                continue;
             };
-            if record.name == "dmesg" {
-                fs::write(artefacts.join("dmesg.log"), &record.output)?;
-                dmesg = Some(Dmesg::parse(&record.output));
+            if record.name == DMESG {
+                logs.push(record.output.as_str());
             } else {
                 steps.push(StepResult {
-                    name: record.name[STEP_DIGITS + 1..].to_owned(),
+                    name: step_name(&record.name).to_owned(),
                     status,
                     output: record.output.clone(),
                     seconds: end - record.begin,
                 });
             }
         }
-        let Some(dmesg) = dmesg else {
-            bail!("{} when the machine went down", self.progress(parser));
-        };
-        Ok(Outcome { steps, dmesg, wall })
+        // A log that came while a step ran is that of a guest inside the guest.
+        let outer = parser
+            .records()
+            .last()
+            .filter(|r| r.name == DMESG && r.end.is_some());
+        if outer.is_none() {
+            bail!("{}", self.ending(parser, artefacts));
+        }
+        fs::write(artefacts.join("dmesg.log"), logs.join("\n"))?;
+        let dmesg = logs.pop().map(Dmesg::parse).unwrap_or_default();
+        let inner = logs.into_iter().map(Dmesg::parse).collect();
+        Ok(Outcome {
+            steps,
+            dmesg,
+            inner,
+            wall,
+        })
     }
 
-    /// How far the guest got, for a message.
-    fn progress(&self, parser: &Parser) -> String {
-        match parser.records().last() {
-            None => "The guest had not come up".to_owned(),
-            Some(record) => {
-                let name = record
-                    .name
-                    .split_once('-')
-                    .map_or(record.name.as_str(), |(_, n)| n);
-                format!("The guest was still at {name:?}")
-            }
+    /// How a guest ended that did not get to its end.
+    fn ending(&self, parser: &Parser, artefacts: &Path) -> String {
+        let console = fs::read(artefacts.join("console.log")).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        let cause = console.lines().find(|line| {
+            [
+                "BUG: ",
+                "Oops",
+                "divide error",
+                "general protection",
+                "Kernel panic",
+            ]
+            .iter()
+            .any(|sign| line.contains(sign))
+        });
+        match cause {
+            Some(line) => format!("{} when its kernel crashed: {line}", progress(parser)),
+            None => format!("{} when the machine went down", progress(parser)),
         }
-    }
-
-    fn initramfs(&self) -> Result<Vec<u8>> {
-        let mut files = self.files.clone();
-        for (n, step) in self.steps.iter().enumerate() {
-            let path = format!("/steps/{n:0STEP_DIGITS$}-{}", step.name);
-            files.add_bytes(&path, step.script.as_bytes())?;
-        }
-        Ok(files.build())
     }
 
     fn command(&self, testbed: &Testbed, artefacts: &Path, initramfs: &Path) -> Result<Command> {
@@ -318,5 +321,13 @@ impl Machine {
             };
         }
         Ok(qemu)
+    }
+}
+
+/// How far a guest got, for a message.
+fn progress(parser: &Parser) -> String {
+    match parser.records().last() {
+        None => "The guest had not come up".to_owned(),
+        Some(record) => format!("The guest was still at {:?}", step_name(&record.name)),
     }
 }

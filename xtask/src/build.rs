@@ -36,17 +36,39 @@ pub fn gpuvm() -> Result<PathBuf> {
         .context("The build made no gpuvm")
 }
 
-/// The programs for guests: static, so that they run beside nothing but a kernel.
+/// The `gpuvm` program as a static one, for machines with nothing but a kernel.
+///
+/// # Errors
+///
+/// When it does not build.
+pub fn static_gpuvm() -> Result<PathBuf> {
+    let programs = static_programs("vmm")?;
+    programs
+        .into_iter()
+        .find(|p| p.ends_with("gpuvm"))
+        .context("The build made no gpuvm")
+}
+
+/// The programs for guests, which are static too.
 ///
 /// # Errors
 ///
 /// When they do not build.
 pub fn guest_tools() -> Result<Vec<PathBuf>> {
+    static_programs("guest")
+}
+
+fn static_programs(package: &str) -> Result<Vec<PathBuf>> {
     // With an explicit target the flags stay off build scripts and procedural macros.
     programs(
         cargo_build()
-            .args(["--package", "guest", "--target", "x86_64-unknown-linux-gnu"])
-            .arg("--target-dir")
+            .args([
+                "--package",
+                package,
+                "--target",
+                "x86_64-unknown-linux-gnu",
+                "--target-dir",
+            ])
             .arg(workspace::target().join("guest"))
             .env("RUSTFLAGS", "-C target-feature=+crt-static"),
     )

@@ -1,12 +1,18 @@
 //! `cargo xtask run`: the quick loop.
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use e2e::{
-    Board, Card, CardOptions, Device, Initramfs, Kernel, Machine, Outcome, Session, Severity, Step,
+    Card, CardOptions, Device, Dmesg, Initramfs, Kernel, Machine, Outcome, Session, Severity, Step,
+    Testbed, nested,
 };
 
 use crate::{build, testbed, workspace};
@@ -32,10 +38,20 @@ pub struct Arguments {
     /// Put this file of the host into the guest's /bin; may be given several times
     #[arg(long, value_name = "FILE")]
     add: Vec<PathBuf>,
-    /// How long the guest may take, in seconds
+    /// How long the machine may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     time_out: u64,
-    /// What to run in the guest: words of a shell command line
+    /// Run the command in a machine with KVM and a static gpuvm instead; the guest for it is in
+    /// /guest/vmlinuz and /guest/initramfs.cpio. The card is left to gpuvm
+    #[arg(long)]
+    nested: bool,
+    /// With --nested: the card is in the outer machine, bound to vfio-pci
+    #[arg(long, requires = "nested")]
+    vfio: bool,
+    /// With --nested: what the inner guest runs
+    #[arg(long, value_name = "COMMAND", requires = "nested")]
+    inner: Option<String>,
+    /// What to run: words of a shell command line
     #[arg(last = true)]
     command: Vec<String>,
 }
@@ -48,46 +64,29 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let session = Session::new(true)?;
     let testbed = testbed::open()?;
-    let gpuvm = build::gpuvm()?;
     let artefacts = workspace::target().join("run");
     fs::create_dir_all(&artefacts)
         .with_context(|| format!("Cannot make {}", artefacts.display()))?;
 
-    let mut files = Initramfs::new(&testbed, arguments.kernel, &["nouveau"])?;
-    for program in build::guest_tools()?.iter().chain(&arguments.add) {
-        let name = program.file_name().context("A program without a name")?;
-        files.add(&format!("/bin/{}", name.display()), program)?;
-    }
-
-    let options = CardOptions {
-        gpuvm,
-        vram_mib: arguments.vram,
-        arguments: arguments.gpu_arguments.clone(),
+    let card = if arguments.nested && !arguments.vfio {
+        None
+    } else {
+        Some(Card::start(
+            &session,
+            &card_options(arguments)?,
+            &artefacts,
+        )?)
     };
-    let card = Card::start(&session, &options, &artefacts)?;
-    let mut machine = Machine::new(arguments.kernel, files);
-    machine.board = Board::Pc;
-    machine.devices.push(Device::VfioUser {
-        socket: card.socket(),
-    });
-    machine.time_out = Duration::from_secs(arguments.time_out);
-    if !arguments.no_nouveau {
-        machine.steps.push(Step::new(
-            "probe",
-            format!("modprobe nouveau {}", arguments.nouveau),
-        ));
-    }
-    if !arguments.command.is_empty() {
-        machine
-            .steps
-            .push(Step::new("command", arguments.command.join(" ")));
-    }
+    let socket = card.as_ref().map(Card::socket);
+    let machine = machine(arguments, &testbed, socket.as_deref())?;
     let outcome = machine.run(&session, &testbed, &artefacts);
     if outcome.is_err() {
         eprintln!("The logs are in {}", artefacts.display());
     }
     let outcome = outcome?;
-    card.stop()?;
+    if let Some(card) = card {
+        card.stop()?;
+    }
     report(&outcome);
     let status = outcome
         .steps
@@ -97,19 +96,62 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(status.map_or(ExitCode::SUCCESS, |status| ExitCode::from(status as u8)))
 }
 
-/// Shows what the kernel said about the card, complaints marked.
-fn report(outcome: &Outcome) {
-    println!();
-    for line in &outcome.dmesg.lines {
-        if line.text.contains("nouveau") || line.text.contains("[drm") {
-            let mark = match line.severity {
-                Severity::Error => 'E',
-                Severity::Warning => 'W',
-                Severity::Info => ' ',
-            };
-            println!("{mark} {line}");
-        }
+fn card_options(arguments: &Arguments) -> Result<CardOptions> {
+    Ok(CardOptions {
+        gpuvm: build::gpuvm()?,
+        vram_mib: arguments.vram,
+        arguments: arguments.gpu_arguments.clone(),
+    })
+}
+
+fn machine(arguments: &Arguments, testbed: &Testbed, socket: Option<&Path>) -> Result<Machine> {
+    let mut files = Initramfs::new(testbed, arguments.kernel, &["nouveau"])?;
+    for program in build::guest_tools()?.iter().chain(&arguments.add) {
+        let name = program.file_name().context("A program without a name")?;
+        files.add(&format!("/bin/{}", name.display()), program)?;
     }
+    let mut guest_steps = Vec::new();
+    if !arguments.no_nouveau {
+        guest_steps.push(Step::new(
+            "probe",
+            format!("modprobe nouveau {}", arguments.nouveau),
+        ));
+    }
+    let command = arguments.command.join(" ");
+    let command = (!command.is_empty()).then(|| Step::new("command", command));
+
+    let mut machine = if arguments.nested {
+        guest_steps.extend(
+            arguments
+                .inner
+                .as_ref()
+                .map(|script| Step::new("inner", script)),
+        );
+        files.add_steps(&guest_steps);
+        nested::machine(
+            testbed,
+            arguments.kernel,
+            &build::static_gpuvm()?,
+            &files,
+            socket,
+        )?
+    } else {
+        let mut machine = Machine::new(arguments.kernel, files);
+        machine.devices.extend(socket.map(|s| Device::VfioUser {
+            socket: s.to_owned(),
+        }));
+        machine.steps = guest_steps;
+        machine
+    };
+    machine.steps.extend(command);
+    machine.time_out = Duration::from_secs(arguments.time_out);
+    Ok(machine)
+}
+
+/// Shows what the kernels said about the card, complaints marked.
+fn report(outcome: &Outcome) {
+    outcome.inner.iter().for_each(show);
+    show(&outcome.dmesg);
     println!();
     for step in &outcome.steps {
         println!(
@@ -122,4 +164,18 @@ fn report(outcome: &Outcome) {
         "all",
         outcome.wall.as_secs_f64()
     );
+}
+
+fn show(dmesg: &Dmesg) {
+    println!();
+    for line in &dmesg.lines {
+        if line.text.contains("nouveau") || line.text.contains("[drm") {
+            let mark = match line.severity {
+                Severity::Error => 'E',
+                Severity::Warning => 'W',
+                Severity::Info => ' ',
+            };
+            println!("{mark} {line}");
+        }
+    }
 }

@@ -1,0 +1,69 @@
+//! Machines that run guests themselves: stock Debian with KVM, under emulation.
+//!
+//! The outer machine (L1) has a working `/dev/kvm` through `kvm-amd`, a static `gpuvm` and, in
+//! [`KERNEL`] and [`INITRAMFS`], everything to boot a guest (L2) with it. Steps of the inner guest
+//! print to its only serial port; as long as `gpuvm` passes that to its own standard output, they
+//! are found in the outer machine's [`Outcome`](crate::Outcome) like all others.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Result;
+
+use crate::{Board, Device, Initramfs, Kernel, Machine, Step, Testbed};
+
+/// Where the inner guest's kernel is, in the outer machine.
+pub const KERNEL: &str = "/guest/vmlinuz";
+
+/// Where the inner guest's file system is, in the outer machine.
+pub const INITRAMFS: &str = "/guest/initramfs.cpio";
+
+/// Words for the inner guest's command line: its kernel keeps the serial port to the steps.
+pub const PARAMETERS: &str = "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic";
+
+/// What the outer machine needs for KVM and for handing out devices.
+const MODULES: &[&str] = &["kvm-amd", "vfio-pci", "vfio_iommu_type1"];
+
+/// Hands every NVIDIA function to user space.
+const BIND: &str = "\
+modprobe vfio-pci && modprobe vfio_iommu_type1 || exit 1
+for function in /sys/bus/pci/devices/*; do
+    [ \"$(cat $function/vendor)\" = 0x10de ] || continue
+    echo vfio-pci >$function/driver_override
+    echo ${function##*/} >/sys/bus/pci/drivers_probe
+    [ -e $function/driver ] || exit 1
+done
+ls /dev/vfio";
+
+/// A machine that can run `inner` with the `gpuvm` program, which has to be a static one. With
+/// `card`, the socket of a card, that card is in the machine and bound to `vfio-pci`.
+///
+/// # Errors
+///
+/// When the testbed lacks something.
+pub fn machine(
+    testbed: &Testbed,
+    kernel: Kernel,
+    gpuvm: &Path,
+    inner: &Initramfs,
+    card: Option<&Path>,
+) -> Result<Machine> {
+    let mut files = Initramfs::new(testbed, kernel, MODULES)?;
+    files.add("/bin/gpuvm", gpuvm)?;
+    files.add(KERNEL, &testbed.kernel(kernel)?.image)?;
+    files.add_bytes(INITRAMFS, &inner.build())?;
+    let mut machine = Machine::new(kernel, files);
+    machine.nested = true;
+    machine.memory_mib = 2048;
+    machine.time_out = Duration::from_secs(180);
+    machine
+        .steps
+        .push(Step::new("kvm", "modprobe kvm-amd && ls /dev/kvm"));
+    if let Some(socket) = card {
+        machine.board = Board::Q35WithIommu;
+        machine.devices.push(Device::VfioUser {
+            socket: socket.to_owned(),
+        });
+        machine.steps.push(Step::new("vfio", BIND));
+    }
+    Ok(machine)
+}
