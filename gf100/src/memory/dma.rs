@@ -283,16 +283,11 @@ pub(super) mod tests {
     use super::*;
     use crate::memory::Gate;
 
-    /// A file of `len` bytes of memory.
+    /// A file of `len` zeros.
     pub(in crate::memory) fn memory_file(len: u64) -> File {
-        // SAFETY: a valid C string; the result is checked and owned by nobody else.
-        unsafe {
-            let fd = libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC);
-            assert!(fd >= 0);
-            let file = <File as std::os::fd::FromRawFd>::from_raw_fd(fd);
-            file.set_len(len).unwrap();
-            file
-        }
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(len).unwrap();
+        file
     }
 
     fn space() -> (DmaSpace, Arc<Shared>) {
