@@ -132,7 +132,11 @@ fn tlb_miss(bencher: Bencher, pages: &str) {
         for _ in 0..BATCH {
             // Every 512 KiB: small pages fall on two entries, large on four apart by wrap-around.
             n = (n + 0x8_0000 + 0x2_0000 * 64) % LEN;
-            black_box(client.page(&guard, black_box(base + n), Access::Read).unwrap());
+            black_box(
+                client
+                    .page(&guard, black_box(base + n), Access::Read)
+                    .unwrap(),
+            );
         }
     });
 }
@@ -217,11 +221,13 @@ fn linear_to_tiled(bencher: Bencher) {
     let (_, _, mut client) = machine();
     let (layout, rect) = LAYOUT;
     let data = vec![7; 4096 * 1024];
-    bencher.counter(BytesCount::new(data.len())).bench_local(|| {
-        client
-            .write_tiled(SOURCE, &layout, rect, &data, 4096)
-            .unwrap();
-    });
+    bencher
+        .counter(BytesCount::new(data.len()))
+        .bench_local(|| {
+            client
+                .write_tiled(SOURCE, &layout, rect, &data, 4096)
+                .unwrap();
+        });
 }
 
 /// Without translation.

@@ -5,7 +5,7 @@ use std::{ptr::NonNull, sync::Arc};
 use mmio::layout::pagetable::SMALL_SHIFT;
 
 use super::{
-    Access, BusError, Fault, FaultReason, Guard, HostSpan, Memory, PhysAddr, Space, Word,
+    Access, BusError, Fault, FaultReason, Guard, HostSpan, Memory, PhysAddr, Shared, Space, Word,
     blocklinear::{self, GOB_BYTES, Layout, Rect},
     epoch::Slot,
 };
@@ -78,6 +78,8 @@ pub struct Client {
 }
 
 struct Tlb {
+    /// Memory's, one step closer.
+    shared: Arc<Shared>,
     privilege: Privilege,
     instance: Option<PhysAddr>,
     space: Option<Space>,
@@ -98,6 +100,7 @@ impl Client {
     /// [`FaultReason::NoChannel`].
     pub fn new(memory: Arc<Memory>, privilege: Privilege) -> Self {
         let tlb = Tlb {
+            shared: memory.shared.clone(),
             privilege,
             instance: None,
             space: None,
@@ -369,8 +372,8 @@ impl Tlb {
         va: u64,
         access: Access,
     ) -> Result<HostSpan<'g>, Fault> {
-        assert!(guard.is_of(&memory.shared.gate), "guard of another card");
-        if memory.shared.epochs.current(self.slot) == self.stamp {
+        assert!(guard.is_of(&self.shared.gate), "guard of another card");
+        if self.shared.epochs.current(self.slot) == self.stamp {
             let large = &self.large[(va >> self.large_shift) as usize % LARGE];
             // SAFETY: the epoch that the entries were made in is the current one, seen under the
             // guard; a window that is closed later waits for the guard.
@@ -396,7 +399,7 @@ impl Tlb {
     ) -> Result<HostSpan<'g>, Fault> {
         let fault = |reason| Fault { reason, va, access };
         // Read before the tables are: a flush that comes in between makes the new entry old.
-        let epoch = memory.shared.epochs.current(self.slot);
+        let epoch = self.shared.epochs.current(self.slot);
         if epoch != self.stamp {
             self.forget();
             self.stamp = epoch;
