@@ -5,6 +5,7 @@ pub mod falcon;
 pub mod pbus;
 pub mod pfb;
 pub mod pltc;
+pub mod pgraph;
 pub mod pmc;
 pub mod ppci;
 pub mod ppmu;
@@ -37,6 +38,7 @@ pub static BLOCKS: &[&[Register]] = &[
     pbus::REGISTERS,
     pfb::REGISTERS,
     pltc::REGISTERS,
+    pgraph::REGISTERS,
     pmc::REGISTERS,
     ppci::REGISTERS,
     ppmu::REGISTERS,

@@ -1,0 +1,187 @@
+//! Method addresses and fields of the classes 0x902d, 0x9039, 0x9097 and 0x90c0.
+//!
+//! Only methods that do more than be remembered have a name; which ones exist at all is in
+//! [`super::classes`]. Names are those of envytools.
+//!
+//! Source: ENV `rnndb/fifo/nv_object.xml`, `rnndb/graph/gf100_{3d,compute,m2mf}.xml`,
+//! `rnndb/graph/g80_2d.xml`; M25 `src/gallium/drivers/nouveau/nvc0/nvc0_{3d,compute,m2mf}.xml.h`.
+
+/// Methods that every class has.
+pub mod common {
+    /// Binds a class to the subchannel.
+    pub const OBJECT: u16 = 0x000;
+    /// Where a notification goes.
+    pub const NOTIFY_ADDRESS_HIGH: u16 = 0x104;
+    /// Writes a notification: 0 quietly, 1 with an interrupt.
+    pub const NOTIFY: u16 = 0x10c;
+    /// Place of the next word of macro code.
+    pub const MACRO_CODE_POS: u16 = 0x114;
+    /// A word of macro code.
+    pub const MACRO_CODE_DATA: u16 = 0x118;
+    /// The macro whose start follows.
+    pub const MACRO_ENTRY_POS: u16 = 0x11c;
+    /// Where it starts.
+    pub const MACRO_ENTRY_DATA: u16 = 0x120;
+    /// First of the methods that call macros: +8n calls macro n, +8n+4 gives it a parameter.
+    pub const MACRO_CALL: u16 = 0x3800;
+}
+
+/// Methods of 3D and compute that do the same in both.
+pub mod shared {
+    /// Remaps the high byte of 32-bit global addresses.
+    pub const GLOBAL_BASE: u16 = 0x02c8;
+    /// Where a report goes, high word; low word, sequence and trigger follow.
+    pub const QUERY_ADDRESS_HIGH: u16 = 0x1b00;
+    /// The number that a report carries.
+    pub const QUERY_SEQUENCE: u16 = 0x1b08;
+    /// Writes a report.
+    pub const QUERY_GET: u16 = 0x1b0c;
+    /// Bytes of the constant buffer to bind or fill.
+    pub const CB_SIZE: u16 = 0x2380;
+    /// Its address, high word.
+    pub const CB_ADDRESS_HIGH: u16 = 0x2384;
+    /// Byte offset of the next word in it.
+    pub const CB_POS: u16 = 0x238c;
+    /// First of 16 equal methods that write a word into it.
+    pub const CB_DATA: u16 = 0x2390;
+    /// Last of them.
+    pub const CB_DATA_LAST: u16 = 0x23cc;
+}
+
+/// Fields of `QUERY_GET`.
+pub mod query {
+    /// Write, wait, or write with an interrupt.
+    pub const MODE: u32 = 3;
+    /// Wait until the sequence is reached.
+    pub const MODE_SYNC: u32 = 1;
+    /// Write and tell the host without stopping.
+    pub const MODE_WRITE_INTR_NRHOST: u32 = 3;
+    /// Bit 16: reached means greater than or equal, not equal.
+    pub const SYNC_GREATER: u32 = 1 << 16;
+    /// Interrupt when written.
+    pub const INTR: u32 = 1 << 20;
+    /// Which counter.
+    pub const SELECT_SHIFT: u32 = 23;
+    /// Five bits.
+    pub const SELECT_MASK: u32 = 0x1f;
+    /// No counter.
+    pub const SELECT_ZERO: u32 = 0;
+    /// Samples that passed, a report with the sequence in its first word.
+    pub const SELECT_SAMPLECNT: u32 = 2;
+    /// Only the sequence, 4 bytes.
+    pub const SHORT: u32 = 1 << 28;
+}
+
+/// Methods of 3D.
+pub mod threed {
+    /// First of the five `CB_BIND`, 0x20 apart, a stage each.
+    pub const CB_BIND: u16 = 0x2410;
+    /// First of the five `BIND_TSC`, 0x20 apart.
+    pub const BIND_TSC: u16 = 0x2400;
+    /// First of the five `BIND_TIC`, 0x20 apart.
+    pub const BIND_TIC: u16 = 0x2404;
+    /// Shadow registers that only macros use.
+    pub const SCRATCH: u16 = 0x3400;
+}
+
+/// Methods of compute.
+pub mod compute {
+    /// Binds a sampler.
+    pub const BIND_TSC: u16 = 0x0228;
+    /// Binds a texture.
+    pub const BIND_TIC: u16 = 0x022c;
+    /// Binds a constant buffer.
+    pub const CB_BIND: u16 = 0x1694;
+}
+
+/// Methods of M2MF.
+pub mod m2mf {
+    /// Layout of a tiled source: dimensions, then pitch, height, depth, z.
+    pub const BLOCKLINEAR_IN: u16 = 0x0204;
+    /// Layout of a tiled destination, likewise.
+    pub const BLOCKLINEAR_OUT: u16 = 0x0220;
+    /// Destination, high word.
+    pub const OFFSET_OUT_HIGH: u16 = 0x0238;
+    /// Starts a transfer.
+    pub const EXEC: u16 = 0x0300;
+    /// A word of inline data.
+    pub const DATA: u16 = 0x0304;
+    /// Source, high word.
+    pub const OFFSET_IN_HIGH: u16 = 0x030c;
+    /// Bytes from line to line of a linear source.
+    pub const PITCH_IN: u16 = 0x0314;
+    /// Bytes from line to line of a linear destination.
+    pub const PITCH_OUT: u16 = 0x0318;
+    /// Bytes of a line.
+    pub const LINE_LENGTH_IN: u16 = 0x031c;
+    /// Lines.
+    pub const LINE_COUNT: u16 = 0x0320;
+    /// Where a report goes, high word.
+    pub const QUERY_ADDRESS_HIGH: u16 = 0x032c;
+    /// The number that it carries.
+    pub const QUERY_SEQUENCE: u16 = 0x0334;
+    /// Place in a tiled source: x, then y.
+    pub const BLOCKLINEAR_POSITION_IN: u16 = 0x0344;
+    /// Place in a tiled destination: x, then y.
+    pub const BLOCKLINEAR_POSITION_OUT: u16 = 0x034c;
+
+    /// Fields of [`EXEC`].
+    pub mod exec {
+        /// The source is the following `DATA` methods.
+        pub const PUSH: u32 = 1 << 0;
+        /// The source is linear.
+        pub const LINEAR_IN: u32 = 1 << 4;
+        /// The destination is linear.
+        pub const LINEAR_OUT: u32 = 1 << 8;
+        /// A report follows the transfer.
+        pub const QUERY: u32 = 3 << 12;
+        /// An interrupt follows the transfer.
+        pub const BUF_NOTIFY: u32 = 3 << 16;
+        /// The report is 4 bytes.
+        pub const QUERY_SHORT: u32 = 1 << 20;
+    }
+}
+
+/// Errors in `PGRAPH.DATA_ERROR`.
+///
+/// Source: K61 `nvkm/engine/gr/nv50.c nv50_data_error_names`.
+pub mod data_error {
+    /// The value is not one of the known ones.
+    pub const INVALID_VALUE: u32 = 0x04;
+}
+
+/// Errors in `PGRAPH.MACRO_TRAP`.
+///
+/// Source: K61 `nvkm/engine/gr/gf100.c gf100_macro_error`.
+pub mod macro_error {
+    /// The macro waits for a parameter and something else came.
+    pub const TOO_FEW_PARAMS: u32 = 1 << 0;
+    /// A parameter came and no macro waits for it.
+    pub const TOO_MANY_PARAMS: u32 = 1 << 1;
+    /// There is no such instruction.
+    pub const ILLEGAL_OPCODE: u32 = 1 << 2;
+    /// A branch in the delay slot of another.
+    pub const DOUBLE_BRANCH: u32 = 1 << 3;
+    /// It ran for too long.
+    pub const WATCHDOG: u32 = 1 << 4;
+}
+
+/// Errors in `PGRAPH.M2MF_TRAP`.
+///
+/// Source: K61 `nvkm/engine/gr/gf100.c gf100_m2mf_error`.
+pub mod m2mf_error {
+    /// More inline data than the transfer has.
+    pub const PUSH_TOO_MUCH_DATA: u32 = 1 << 0;
+    /// A new transfer before the inline data of the last one was complete.
+    pub const PUSH_NOT_ENOUGH_DATA: u32 = 1 << 1;
+}
+
+/// Errors of the context switcher's firmware, in `PGRAPH.FECS_SCRATCH[5]`.
+///
+/// Source: K61 `nvkm/engine/gr/fuc/os.h`.
+pub mod fecs_error {
+    /// A command that it does not know.
+    pub const BAD_COMMAND: u32 = 1;
+    /// A method that it should handle and does not know.
+    pub const BAD_FWMTHD: u32 = 3;
+}
