@@ -13,6 +13,7 @@ use crate::block::Block;
 use crate::board::Board;
 use crate::bus::Bus;
 use crate::config::{Config, ConfigError};
+use crate::gr::Pgraph;
 use crate::memory::{DmaSpace, Memory};
 use crate::pbus::Pbus;
 use crate::pci::Function;
@@ -62,7 +63,9 @@ impl Card {
         });
         let windows = Pbus::new(&shared);
         let pmu: Arc<dyn Block> = Arc::new(Pmu::new(shared.clone()));
-        let resettable = vec![(Enable::PMU, pmu.clone())];
+        let pgraph = Arc::new(Pgraph::new(shared.clone()));
+        let resettable: Vec<(Enable, Arc<dyn Block>)> =
+            vec![(Enable::PMU, pmu.clone()), (Enable::PGRAPH, pgraph.clone())];
         let units: Vec<(Unit, Arc<dyn Block>)> = vec![
             (Unit::Pmc, Arc::new(Pmc::new(shared.clone(), resettable))),
             (Unit::Pbus, windows.clone()),
@@ -71,6 +74,7 @@ impl Card {
             (Unit::Pfuse, Arc::new(Board::new(shared.clone()))),
             (Unit::Ppci, Arc::new(Ppci::new(shared.clone()))),
             (Unit::Ppmu, pmu),
+            (Unit::Pgraph, pgraph),
         ];
         Ok(Self {
             function: Function::new(shared.clone()),

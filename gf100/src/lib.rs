@@ -14,6 +14,7 @@ mod card;
 mod config;
 pub mod engine;
 mod falcon;
+mod gr;
 pub mod memory;
 mod pbus;
 mod pci;

@@ -63,6 +63,12 @@ impl RegisterFile {
         }
     }
 
+    /// Sets `bits` at `offset` and returns what was there before.
+    pub fn set(&self, offset: u32, bits: u32) -> u32 {
+        self.word(offset)
+            .map_or(0, |word| word.fetch_or(bits, Ordering::AcqRel))
+    }
+
     /// Clears `bits` at `offset` and returns what was there before.
     pub fn clear(&self, offset: u32, bits: u32) -> u32 {
         self.word(offset)

@@ -28,16 +28,12 @@ pub mod common {
 
 /// Methods of 3D and compute that do the same in both.
 pub mod shared {
-    /// Remaps the high byte of 32-bit global addresses.
-    pub const GLOBAL_BASE: u16 = 0x02c8;
     /// Where a report goes, high word; low word, sequence and trigger follow.
     pub const QUERY_ADDRESS_HIGH: u16 = 0x1b00;
     /// The number that a report carries.
     pub const QUERY_SEQUENCE: u16 = 0x1b08;
     /// Writes a report.
     pub const QUERY_GET: u16 = 0x1b0c;
-    /// Bytes of the constant buffer to bind or fill.
-    pub const CB_SIZE: u16 = 0x2380;
     /// Its address, high word.
     pub const CB_ADDRESS_HIGH: u16 = 0x2384;
     /// Byte offset of the next word in it.
@@ -50,14 +46,6 @@ pub mod shared {
 
 /// Fields of `QUERY_GET`.
 pub mod query {
-    /// Write, wait, or write with an interrupt.
-    pub const MODE: u32 = 3;
-    /// Wait until the sequence is reached.
-    pub const MODE_SYNC: u32 = 1;
-    /// Write and tell the host without stopping.
-    pub const MODE_WRITE_INTR_NRHOST: u32 = 3;
-    /// Bit 16: reached means greater than or equal, not equal.
-    pub const SYNC_GREATER: u32 = 1 << 16;
     /// Interrupt when written.
     pub const INTR: u32 = 1 << 20;
     /// Which counter.
@@ -70,28 +58,6 @@ pub mod query {
     pub const SELECT_SAMPLECNT: u32 = 2;
     /// Only the sequence, 4 bytes.
     pub const SHORT: u32 = 1 << 28;
-}
-
-/// Methods of 3D.
-pub mod threed {
-    /// First of the five `CB_BIND`, 0x20 apart, a stage each.
-    pub const CB_BIND: u16 = 0x2410;
-    /// First of the five `BIND_TSC`, 0x20 apart.
-    pub const BIND_TSC: u16 = 0x2400;
-    /// First of the five `BIND_TIC`, 0x20 apart.
-    pub const BIND_TIC: u16 = 0x2404;
-    /// Shadow registers that only macros use.
-    pub const SCRATCH: u16 = 0x3400;
-}
-
-/// Methods of compute.
-pub mod compute {
-    /// Binds a sampler.
-    pub const BIND_TSC: u16 = 0x0228;
-    /// Binds a texture.
-    pub const BIND_TIC: u16 = 0x022c;
-    /// Binds a constant buffer.
-    pub const CB_BIND: u16 = 0x1694;
 }
 
 /// Methods of M2MF.

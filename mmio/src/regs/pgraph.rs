@@ -136,7 +136,7 @@ registers! { Pgraph, "PGRAPH";
     FE_PWR_MODE = 0x404170, Rw, "K61 nvkm/engine/gr/ctxgf100.c gf100_grctx_generate";
     /// Classes bound to the subchannels.
     SUBCHANNEL_CLASS[8; 4] = 0x404200, Rw, "K61 nvkm/engine/gr/gf100.c gf100_gr_intr";
-    /// Executes a method from the host: class in bits 0-13, address from bit 14, go in bit 31.
+    /// Executes a method from the host: class in bits 0-15, address >> 2 in bits 16-27, go in bit 31.
     FE_MTHD = 0x404488, Wo, "K61 nvkm/engine/gr/gf100.c gf100_gr_mthd";
     /// Argument of methods from the host.
     FE_MTHD_DATA = 0x40448c, Rw, "K61 nvkm/engine/gr/gf100.c gf100_gr_mthd";
