@@ -34,9 +34,9 @@ pub enum Param {
     PtimerTime = uapi::GETPARAM_PTIMER_TIME,
     /// 1: buffers may be asked for by usage.
     HasBoUsage = uapi::GETPARAM_HAS_BO_USAGE,
-    /// Size of the VRAM aperture, bytes; newer kernels only.
+    /// Size of the VRAM aperture, bytes; not in Linux 6.1.
     VramBarSize = uapi::GETPARAM_VRAM_BAR_SIZE,
-    /// VRAM in use, bytes; newer kernels only.
+    /// VRAM in use, bytes; not in Linux 6.1.
     VramUsed = uapi::GETPARAM_VRAM_USED,
 }
 
@@ -118,11 +118,6 @@ impl Device {
     /// Opens the same node once more: another client with another address space.
     pub fn reopen(&self) -> Result<Arc<Device>> {
         Self::open(&self.path)
-    }
-
-    /// The node's path.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Version of the driver's interface: major, minor, patch level.

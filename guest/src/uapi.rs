@@ -51,9 +51,9 @@ pub const GETPARAM_CHIPSET_ID: u64 = 11;
 pub const GETPARAM_GRAPH_UNITS: u64 = 13;
 pub const GETPARAM_PTIMER_TIME: u64 = 14;
 pub const GETPARAM_HAS_BO_USAGE: u64 = 15;
-/// Only since Linux 6.9.
+/// Not in Linux 6.1.
 pub const GETPARAM_VRAM_BAR_SIZE: u64 = 18;
-/// Only since Linux 6.9.
+/// Not in Linux 6.1.
 pub const GETPARAM_VRAM_USED: u64 = 19;
 
 pub const GEM_DOMAIN_VRAM: u32 = 1 << 1;
@@ -68,8 +68,6 @@ pub const GEM_MAX_BUFFERS: usize = 1024;
 pub const GEM_MAX_PUSH: usize = 512;
 /// In a segment's length: fetch it only when all before it has executed.
 pub const GEM_PUSHBUF_NO_PREFETCH: u64 = 1 << 23;
-/// In `vram_available` of a submission: wait for its fence.
-pub const GEM_PUSHBUF_SYNC: u64 = 1 << 0;
 
 pub const GEM_CPU_PREP_NOWAIT: u32 = 0x1;
 pub const GEM_CPU_PREP_WRITE: u32 = 0x4;

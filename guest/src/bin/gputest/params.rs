@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use guest::methods::class;
-use guest::{Channel, Param};
+use guest::{Buffer, Channel, Domain, Param};
 
-use crate::case::{Case, Context};
+use crate::case::{Case, Context, skip};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -18,6 +18,12 @@ pub const CASES: &[Case] = &[
         about: "VRAM and GART sizes are plausible",
         seconds: 20,
         run: memory_sizes,
+    },
+    Case {
+        name: "vram-used",
+        about: "the kernel's count of VRAM follows an allocation",
+        seconds: 20,
+        run: vram_used,
     },
     Case {
         name: "clock",
@@ -82,6 +88,25 @@ fn memory_sizes(context: &Context) -> Result<()> {
         ),
         Err(error) => ensure!(error.errno() == Some(libc::EINVAL), "{error}"),
     }
+    Ok(())
+}
+
+fn vram_used(context: &Context) -> Result<()> {
+    const BYTES: u64 = 16 << 20;
+    let device = context.open()?;
+    let before = match device.param(Param::VramUsed) {
+        Err(error) if error.errno() == Some(libc::EINVAL) => {
+            return Err(skip("The kernel does not tell"));
+        }
+        used => used?,
+    };
+    let buffer = Buffer::new(&device, Domain::Vram, BYTES)?;
+    let during = device.param(Param::VramUsed)?;
+    ensure!(
+        during >= before + BYTES,
+        "{before} bytes, then {during} bytes"
+    );
+    drop(buffer);
     Ok(())
 }
 
