@@ -51,6 +51,16 @@ fn exercise(target: &str, run: fn(&[u8])) {
 }
 
 #[test]
+fn bar_accesses() {
+    exercise("bar_accesses", scripts::bar_accesses::run);
+}
+
+#[test]
+fn config_accesses() {
+    exercise("config_accesses", scripts::config_accesses::run);
+}
+
+#[test]
 fn page_tables() {
     exercise("page_tables", scripts::page_tables::run);
 }

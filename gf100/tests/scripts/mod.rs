@@ -3,6 +3,8 @@
 //! Each file is one script language with a function `run(&[u8])`. `fuzz/fuzz_targets` feeds them
 //! from a fuzzer; `tests/fuzz.rs` from `fuzz/seeds`.
 
+pub mod bar_accesses;
+pub mod config_accesses;
 pub mod page_tables;
 
 /// The bytes of a script, taken from the front. `None` ends the script.
