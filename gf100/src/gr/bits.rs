@@ -28,12 +28,16 @@ pub mod common {
 
 /// Methods of 3D and compute that do the same in both.
 pub mod shared {
+    /// Remaps the high byte of 32-bit global addresses: window in bits 16-23, then 8 bits.
+    pub const GLOBAL_BASE: u16 = 0x02c8;
     /// Where a report goes, high word; low word, sequence and trigger follow.
     pub const QUERY_ADDRESS_HIGH: u16 = 0x1b00;
     /// The number that a report carries.
     pub const QUERY_SEQUENCE: u16 = 0x1b08;
     /// Writes a report.
     pub const QUERY_GET: u16 = 0x1b0c;
+    /// Bytes of the constant buffer to bind or fill; its address follows.
+    pub const CB_SIZE: u16 = 0x2380;
     /// Its address, high word.
     pub const CB_ADDRESS_HIGH: u16 = 0x2384;
     /// Byte offset of the next word in it.
@@ -58,6 +62,40 @@ pub mod query {
     pub const SELECT_SAMPLECNT: u32 = 2;
     /// Only the sequence, 4 bytes.
     pub const SHORT: u32 = 1 << 28;
+}
+
+/// Methods of 3D.
+pub mod threed {
+    /// First of the binding methods, [`STAGE_STRIDE`] apart, a stage each.
+    pub const BIND: u16 = 0x2400;
+    /// Bytes from the methods of one stage to those of the next.
+    pub const STAGE_STRIDE: u16 = 0x20;
+    /// Stages.
+    pub const STAGES: u16 = 5;
+    /// Binds a sampler, from [`BIND`] and the stage.
+    pub const BIND_TSC: u16 = 0x00;
+    /// Binds a texture.
+    pub const BIND_TIC: u16 = 0x04;
+    /// Binds a sampler of the small set.
+    pub const BIND_TSC2: u16 = 0x08;
+    /// Binds a texture of the small set.
+    pub const BIND_TIC2: u16 = 0x0c;
+    /// Binds a constant buffer: valid in bit 0, index in bits 4-8.
+    pub const CB_BIND: u16 = 0x10;
+}
+
+/// Methods of compute.
+pub mod compute {
+    /// Binds a sampler.
+    pub const BIND_TSC: u16 = 0x0228;
+    /// Binds a texture.
+    pub const BIND_TIC: u16 = 0x022c;
+    /// Binds a sampler of the small set.
+    pub const BIND_TSC2: u16 = 0x0230;
+    /// Binds a texture of the small set.
+    pub const BIND_TIC2: u16 = 0x0234;
+    /// Binds a constant buffer: valid in bit 0, index in bits 8-12.
+    pub const CB_BIND: u16 = 0x1694;
 }
 
 /// Methods of M2MF.

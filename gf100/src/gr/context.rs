@@ -15,6 +15,19 @@ use crate::memory::{Client, Fault};
 /// Subchannels.
 pub const SUBCHANNELS: usize = 8;
 
+/// Stages that have bindings: five of 3D, and compute.
+pub const STAGES: usize = 6;
+/// The stage of compute.
+pub const COMPUTE_STAGE: usize = 5;
+/// Constant buffers of a stage.
+pub const CONSTANT_BUFFERS: usize = 18;
+/// Textures of a stage.
+pub const TEXTURES: usize = 128;
+/// Samplers of a stage.
+pub const SAMPLERS: usize = 16;
+/// Windows of 16 MiB that 32-bit global addresses are made of.
+pub const GLOBAL_WINDOWS: usize = 256;
+
 /// First word of each part of the state; the methods come first.
 mod place {
     use super::{METHOD_WORDS, SUBCHANNELS, mme};
@@ -29,8 +42,16 @@ mod place {
     pub const MACRO_CODE: usize = MACRO_STARTS + mme::MACROS;
     /// The transfer that inline data goes to.
     pub const PUSH: usize = MACRO_CODE + mme::CODE_WORDS;
+    /// Constant buffers: address high, address low, bytes (0 for none).
+    pub const CONSTANTS: usize = PUSH + super::Push::WORDS;
+    /// Texture headers of the textures; [`super::BOUND`] or none.
+    pub const TEXTURES: usize = CONSTANTS + super::STAGES * super::CONSTANT_BUFFERS * 3;
+    /// Sampler headers of the samplers, likewise.
+    pub const SAMPLERS: usize = TEXTURES + super::STAGES * super::TEXTURES;
+    /// The map of 32-bit global addresses.
+    pub const GLOBAL_WINDOWS: usize = SAMPLERS + super::STAGES * super::SAMPLERS;
     /// All of it.
-    pub const END: usize = PUSH + super::Push::WORDS;
+    pub const END: usize = GLOBAL_WINDOWS + super::GLOBAL_WINDOWS;
 }
 
 /// Bytes of the header, as the built-in firmware of nouveau has it.
@@ -59,6 +80,39 @@ const MAGIC: u32 = u32::from_le_bytes(*b"GRCX");
 const VERSION: u32 = 1;
 /// Registers that a list may have: as many as fit the page that drivers give it.
 const MMIO_LIST_MAX: u32 = 0x1000 / 8;
+
+/// Flag of a binding that is not empty.
+const BOUND: u32 = 1 << 31;
+
+/// A constant buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConstantBuffer {
+    /// Virtual address.
+    pub address: u64,
+    /// Bytes; 0 if nothing is bound.
+    pub size: u32,
+}
+
+/// What a stage reads through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// A texture, by its header in the table of textures.
+    Texture,
+    /// A sampler, by its header in the table of samplers.
+    Sampler,
+}
+
+impl Binding {
+    /// Where slot `index` of a stage is kept; `None` if there is no such slot.
+    fn place(self, stage: usize, index: u32) -> Option<usize> {
+        let (first, count) = match self {
+            Binding::Texture => (place::TEXTURES, TEXTURES),
+            Binding::Sampler => (place::SAMPLERS, SAMPLERS),
+        };
+        let index = index as usize;
+        (stage < STAGES && index < count).then(|| first + stage * count + index)
+    }
+}
 
 /// An M2MF transfer that waits for inline data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,6 +233,39 @@ impl Context {
         self.words[place::MACRO..][..mme::STATE_WORDS].copy_from_slice(&words);
     }
 
+    /// Binds header `entry` to a slot of a stage, or nothing; `false` if there is no such slot.
+    pub fn set_binding(
+        &mut self,
+        kind: Binding,
+        stage: usize,
+        index: u32,
+        entry: Option<u32>,
+    ) -> bool {
+        let Some(place) = kind.place(stage, index) else {
+            return false;
+        };
+        self.words[place] = entry.map_or(0, |entry| entry & !BOUND | BOUND);
+        true
+    }
+
+    /// Binds a constant buffer, or an empty one; `false` if there is no such slot.
+    pub fn set_constants(&mut self, stage: usize, index: u32, buffer: ConstantBuffer) -> bool {
+        let index = index as usize;
+        if stage >= STAGES || index >= CONSTANT_BUFFERS {
+            return false;
+        }
+        let at = place::CONSTANTS + (stage * CONSTANT_BUFFERS + index) * 3;
+        let ConstantBuffer { address, size } = buffer;
+        self.words[at..at + 3].copy_from_slice(&[(address >> 32) as u32, address as u32, size]);
+        true
+    }
+
+    /// Remaps a window of 32-bit global addresses.
+    pub fn set_global_window(&mut self, value: u32) {
+        let window = (value >> 16) as usize % GLOBAL_WINDOWS;
+        self.words[place::GLOBAL_WINDOWS + window] = value;
+    }
+
     /// The transfer that inline data goes to.
     pub fn push(&self) -> Push {
         let words = &self.words[place::PUSH..][..Push::WORDS];
@@ -262,4 +349,82 @@ impl Context {
 fn bytes_of(bytes: &[u8], index: usize) -> [u8; 4] {
     let word = &bytes[index * 4..][..4];
     [word[0], word[1], word[2], word[3]]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::memory::{Memory, PhysAddr, Privilege, Tables};
+
+    const AT: u64 = 0x12_3450_0000;
+
+    fn client() -> Client {
+        let memory = Memory::new(8 << 20).unwrap();
+        let mut tables = Tables::new(memory.clone(), 1 << 20);
+        tables.map(AT, PhysAddr::vram(4 << 20), 1 << 20, false);
+        let mut client = Client::new(memory, Privilege::System);
+        client.bind(tables.instance()).unwrap();
+        client
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn any_state_survives_a_switch(words in proptest::collection::vec(any::<u32>(), place::END)) {
+            let mut client = client();
+            let context = Context { words: words.into_boxed_slice().try_into().unwrap() };
+            context.save(&mut client, AT).unwrap();
+            let mut loaded = Context::new();
+            let writes = loaded.load(&mut client, AT, Firmware::BuiltIn).unwrap();
+            prop_assert!(loaded == context);
+            prop_assert_eq!(writes, vec![]);
+        }
+
+        #[test]
+        fn any_image_can_be_loaded(image in proptest::collection::vec(any::<u32>(), 64), external: bool) {
+            let mut client = client();
+            let bytes: Vec<u8> = image.iter().flat_map(|word| word.to_le_bytes()).collect();
+            client.write(AT, &bytes).unwrap();
+            let firmware = if external { Firmware::External } else { Firmware::BuiltIn };
+            // Its list of registers is somewhere, mostly where nothing is.
+            let _ = Context::new().load(&mut client, AT, firmware);
+        }
+    }
+
+    #[test]
+    fn memory_that_holds_no_context_gives_the_power_on_state() {
+        let mut client = client();
+        let mut context = Context::new();
+        context.set(Class::ThreeD, 0x0d94, 5);
+        context.save(&mut client, AT).unwrap();
+        client
+            .store(AT + header::VERSION as u64 * 4, VERSION + 1)
+            .unwrap();
+        context.load(&mut client, AT, Firmware::BuiltIn).unwrap();
+        assert_eq!(context.get(Class::ThreeD, 0x0d94), 0);
+    }
+
+    #[test]
+    fn the_list_of_registers_is_given_once() {
+        let mut client = client();
+        let list = AT + 0x8_0000;
+        client.write(AT, &1u32.to_le_bytes()).unwrap();
+        client.store(AT + 4, (list >> 8) as u32).unwrap();
+        client.store(list, 0x0000_0009_0040_8004u64).unwrap();
+        let mut context = Context::new();
+        let first = context.load(&mut client, AT, Firmware::BuiltIn).unwrap();
+        let second = context.load(&mut client, AT, Firmware::BuiltIn).unwrap();
+        assert_eq!((first, second), (vec![(0x408004, 9)], vec![]));
+    }
+
+    #[test]
+    fn slots_that_do_not_exist_take_no_binding() {
+        let mut context = Context::new();
+        assert!(context.set_binding(Binding::Sampler, COMPUTE_STAGE, 15, Some(1)));
+        assert!(!context.set_binding(Binding::Sampler, COMPUTE_STAGE, 16, Some(1)));
+        assert!(!context.set_binding(Binding::Texture, STAGES, 0, Some(1)));
+        assert!(!context.set_constants(0, 18, ConstantBuffer::default()));
+    }
 }

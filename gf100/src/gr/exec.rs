@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::bits::{common, data_error, m2mf, m2mf_error, macro_error, query, shared};
+use super::bits::{
+    common, compute, data_error, m2mf, m2mf_error, macro_error, query, shared, threed,
+};
 use super::classes::Class;
-use super::context::{Context, Push, SUBCHANNELS};
+use super::context::{Binding, COMPUTE_STAGE, ConstantBuffer, Context, Push, SUBCHANNELS};
 use super::fecs::{self, Fecs};
 use super::front::Front;
 use super::m2mf::Transfer;
@@ -462,8 +464,59 @@ impl Exec {
                 let stored = self.client.store(at + u64::from(pos), method.data);
                 stored.map_err(|fault| self.fault(fault))
             }
-            _ => Ok(()),
+            shared::GLOBAL_BASE => {
+                self.context.set_global_window(method.data);
+                Ok(())
+            }
+            address => match bind_of(class, address) {
+                Some((stage, bind)) => self.bind_slot(class, method, stage, bind),
+                None => Ok(()),
+            },
         }
+    }
+
+    /// Binds what a stage reads through.
+    fn bind_slot(
+        &mut self,
+        class: Class,
+        method: Method,
+        stage: usize,
+        bind: Bind,
+    ) -> Result<(), Stop> {
+        let data = method.data;
+        let active = data & 1 != 0;
+        let bound = match bind {
+            Bind::Sampler => {
+                let entry = active.then_some(data >> 12 & 0x1fff);
+                let index = data >> 4 & 0xff;
+                self.context
+                    .set_binding(Binding::Sampler, stage, index, entry)
+            }
+            Bind::Texture => {
+                let entry = active.then_some(data >> 9 & 0x3f_ffff);
+                let index = data >> 1 & 0xff;
+                self.context
+                    .set_binding(Binding::Texture, stage, index, entry)
+            }
+            Bind::Constants { index } => {
+                let buffer = ConstantBuffer {
+                    address: self.context.address(class, shared::CB_ADDRESS_HIGH),
+                    size: self.context.get(class, shared::CB_SIZE),
+                };
+                let buffer = if active {
+                    buffer
+                } else {
+                    ConstantBuffer::default()
+                };
+                self.context
+                    .set_constants(stage, data >> index & 0x1f, buffer)
+            }
+        };
+        if bound {
+            return Ok(());
+        }
+        self.front.data_error(method, data_error::INVALID_VALUE);
+        Err(Stop::Trapped)
     }
 
     /// Writes a report.
@@ -487,4 +540,36 @@ impl Exec {
         }
         Ok(())
     }
+}
+
+/// A method that binds something to a stage.
+enum Bind {
+    Sampler,
+    Texture,
+    /// The index is at this bit.
+    Constants {
+        index: u32,
+    },
+}
+
+/// The stage and kind of a binding method.
+fn bind_of(class: Class, address: u16) -> Option<(usize, Bind)> {
+    if class == Class::Compute {
+        let bind = match address {
+            compute::BIND_TSC | compute::BIND_TSC2 => Bind::Sampler,
+            compute::BIND_TIC | compute::BIND_TIC2 => Bind::Texture,
+            compute::CB_BIND => Bind::Constants { index: 8 },
+            _ => return None,
+        };
+        return Some((COMPUTE_STAGE, bind));
+    }
+    let offset = address.checked_sub(threed::BIND)?;
+    let bind = match offset % threed::STAGE_STRIDE {
+        threed::BIND_TSC | threed::BIND_TSC2 => Bind::Sampler,
+        threed::BIND_TIC | threed::BIND_TIC2 => Bind::Texture,
+        threed::CB_BIND => Bind::Constants { index: 4 },
+        _ => return None,
+    };
+    let stage = offset / threed::STAGE_STRIDE;
+    (stage < threed::STAGES).then_some((stage.into(), bind))
 }

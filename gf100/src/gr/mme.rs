@@ -350,3 +350,201 @@ fn shift_left(value: u32, by: u32) -> u32 {
 fn shift_right(value: u32, by: u32) -> u32 {
     value.checked_shr(by).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What an instruction does with its result.
+    const FETCH: u32 = 0;
+    const MOVE: u32 = 1;
+    const MADDR: u32 = 2;
+    const SEND_FETCH: u32 = 3;
+    const SEND: u32 = 4;
+    const EXIT: u32 = 1 << 7;
+
+    fn alu(operation: u32, to: u32, a: u32, b: u32, assign: u32) -> u32 {
+        operation << 17 | b << 14 | a << 11 | to << 8 | assign << 4
+    }
+
+    fn addi(to: u32, a: u32, value: i32, assign: u32) -> u32 {
+        (value << 14) as u32 | a << 11 | to << 8 | assign << 4 | 1
+    }
+
+    fn branch(if_not_zero: bool, annul: bool, a: u32, distance: i32) -> u32 {
+        let flags = u32::from(if_not_zero) << 4 | u32::from(annul) << 5;
+        (distance << 14) as u32 | a << 11 | flags | 7
+    }
+
+    fn bits(kind: u32, [to, a, b]: [u32; 3], from: u32, size: u32, at: u32) -> u32 {
+        at << 27 | size << 22 | from << 17 | b << 14 | a << 11 | to << 8 | MOVE << 4 | kind
+    }
+
+    /// Calls `code` and returns what it sent, or its error.
+    fn run(code: &[u32], parameters: &[u32]) -> Result<Vec<(u16, u32)>, u32> {
+        let (&argument, mut rest) = parameters.split_first().unwrap();
+        let mut running = Macro::call(0, 0, argument);
+        let mut sent = Vec::new();
+        while !running.ended() {
+            let send = match running.waits() {
+                true => {
+                    let (&data, tail) = rest.split_first().ok_or(macro_error::TOO_FEW_PARAMS)?;
+                    rest = tail;
+                    running.parameter(data)
+                }
+                false => running
+                    .step(code, |address| u32::from(address) << 16)
+                    .map_err(|error| error.error)?,
+            };
+            sent.extend(send.map(|send| (send.address, send.data)));
+        }
+        match rest {
+            [] => Ok(sent),
+            _ => Err(macro_error::TOO_MANY_PARAMS),
+        }
+    }
+
+    /// The value that a one-instruction macro gives its register 3, from 1 (argument) and 2.
+    fn value(instruction: u32, one: u32, two: u32) -> u32 {
+        let code = [
+            addi(2, 0, 0, FETCH),
+            instruction,
+            addi(0, 0, 0x40, MADDR),
+            addi(0, 3, 0, SEND) | EXIT,
+            addi(0, 0, 0, MOVE),
+        ];
+        run(&code, &[one, two]).unwrap()[0].1
+    }
+
+    proptest! {
+        #[test]
+        fn arithmetic_is_that_of_integers(one: u32, two: u32) {
+            let expected = [
+                (0, one.wrapping_add(two)),
+                (2, one.wrapping_sub(two)),
+                (8, one ^ two),
+                (9, one | two),
+                (10, one & two),
+                (11, one & !two),
+                (12, !(one & two)),
+            ];
+            for (operation, result) in expected {
+                prop_assert_eq!(value(alu(operation, 3, 1, 2, MOVE), one, two), result);
+            }
+        }
+
+        #[test]
+        fn wide_sums_and_differences_carry(a: u64, b: u64) {
+            // Registers: 1 and 2 are a, 3 and 4 are b; both results are sent.
+            let code = |low, high| [
+                addi(2, 0, 0, FETCH),
+                addi(3, 0, 0, FETCH),
+                addi(4, 0, 0, FETCH),
+                addi(0, 0, 0x1040, MADDR),
+                alu(low, 5, 1, 3, SEND),
+                alu(high, 6, 2, 4, SEND) | EXIT,
+                addi(0, 0, 0, MOVE),
+            ];
+            let halves = |value: u64| [value as u32, (value >> 32) as u32];
+            let ([a0, a1], [b0, b1]) = (halves(a), halves(b));
+            for (low, high, result) in [(0, 1, a.wrapping_add(b)), (2, 3, a.wrapping_sub(b))] {
+                let sent = run(&code(low, high), &[a0, a1, b0, b1]).unwrap();
+                let [low, high] = halves(result);
+                prop_assert_eq!(sent, vec![(0x100, low), (0x104, high)]);
+            }
+        }
+
+        #[test]
+        fn fields_are_moved_bit_by_bit(one: u32, two: u32, from in 0u32..32, size in 0u32..32, at in 0u32..32) {
+            let bit = |value: u32, n: u32| n < 32 && value >> n & 1 != 0;
+            let gather = |f: &dyn Fn(u32) -> bool| (0..32).map(|n| u32::from(f(n)) << n).sum::<u32>();
+            let inserted = gather(&|n| match n >= at && n < at + size {
+                true => bit(two, from + n - at),
+                false => bit(one, n),
+            });
+            prop_assert_eq!(value(bits(2, [3, 1, 2], from, size, at), one, two), inserted);
+            let amount = one % 40;
+            let shifted = gather(&|n| n >= at && n < at + size && bit(two, amount + n - at));
+            prop_assert_eq!(value(bits(3, [3, 1, 2], 0, size, at), amount, two), shifted);
+            let raised = gather(&|n| n >= amount && n < amount + size && bit(two, from + n - amount));
+            prop_assert_eq!(value(bits(4, [3, 1, 2], from, size, 0), amount, two), raised);
+        }
+
+        #[test]
+        fn any_code_ends_or_is_stopped(code in proptest::collection::vec(any::<u32>(), 0..64), parameters in proptest::collection::vec(any::<u32>(), 1..8)) {
+            let _ = run(&code, &parameters);
+        }
+
+        #[test]
+        fn state_survives_its_words(words in proptest::array::uniform16(any::<u32>())) {
+            if let Some(state) = Macro::from_words(&words) {
+                prop_assert_eq!(Macro::from_words(&state.to_words()), Some(state));
+            }
+        }
+    }
+
+    #[test]
+    fn a_loop_runs_its_delay_slot_each_time() {
+        // Sends the argument's countdown, one method after the other.
+        let code = [
+            addi(0, 0, 0x1040, MADDR),
+            addi(0, 1, 0, SEND),
+            addi(1, 1, -1, MOVE),
+            branch(true, false, 1, -2) | EXIT,
+            addi(2, 2, 1, MOVE),
+            addi(0, 0, 0x7f, SEND),
+        ];
+        let sent = run(&code, &[3]).unwrap();
+        assert_eq!(sent, [(0x100, 3), (0x104, 2), (0x108, 1)]);
+    }
+
+    #[test]
+    fn an_annulled_branch_skips_what_follows_it() {
+        let code = [
+            addi(0, 0, 0x40, MADDR),
+            branch(false, true, 0, 2),
+            addi(0, 0, 1, SEND),
+            addi(0, 0, 2, SEND) | EXIT,
+            addi(0, 0, 3, SEND),
+        ];
+        assert_eq!(run(&code, &[0]).unwrap(), [(0x100, 2), (0x100, 3)]);
+    }
+
+    #[test]
+    fn a_branch_in_a_delay_slot_is_an_error() {
+        let code = [branch(false, false, 0, 2), branch(false, false, 0, 2)];
+        assert_eq!(run(&code, &[0]), Err(macro_error::DOUBLE_BRANCH));
+    }
+
+    #[test]
+    fn what_is_sent_and_fetched_at_once_keeps_its_order() {
+        let code = [
+            addi(2, 0, 0x1040, 5),
+            alu(0, 3, 1, 2, SEND_FETCH),
+            addi(0, 0, 0x5080, 7) | EXIT,
+            addi(4, 0, 0x50, 6),
+        ];
+        let sent = run(&code, &[1, 10, 20, 30]).unwrap();
+        assert_eq!(sent, [(0x100, 11), (0x200, 5), (0x140, 30)]);
+    }
+
+    #[test]
+    fn a_read_gives_the_methods_last_argument() {
+        let code = [
+            0x0d00 << 14 | 3 << 8 | MOVE << 4 | 5,
+            addi(0, 0, 0x40, MADDR),
+            addi(0, 3, 0, SEND) | EXIT,
+            addi(0, 0, 0, MOVE),
+        ];
+        assert_eq!(run(&code, &[0]).unwrap(), [(0x100, 0x3400 << 16)]);
+    }
+
+    #[test]
+    fn an_unknown_instruction_is_an_error() {
+        for op in [6, 4 << 17, 31 << 17] {
+            assert_eq!(run(&[op], &[0]), Err(macro_error::ILLEGAL_OPCODE));
+        }
+    }
+}
