@@ -2,16 +2,17 @@
 //!
 //! Loops of single accesses report items, so the time per access is the inverse of the throughput.
 
-use std::{convert::Infallible, fs::File, hint::black_box, sync::Arc};
+use std::convert::Infallible;
+use std::fs::File;
+use std::hint::black_box;
+use std::sync::Arc;
 
-use divan::{
-    Bencher,
-    counter::{BytesCount, ItemsCount},
-};
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use gf100::memory::blocklinear::{self, Layout, Rect};
 use gf100::memory::{
     Access, BarId, BarWindow, Client, Flush, Memory, PhysAddr, Pramin, Privilege, Protection,
     Tables,
-    blocklinear::{self, Layout, Rect},
 };
 
 const MIB: u64 = 1 << 20;

@@ -1,17 +1,13 @@
 //! Coherence of the memory system: what clients see while tables change, windows close and flushes
 //! happen, in one thread against a model and in several against time.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    os::unix::fs::FileExt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use gf100::memory::{
     Access, BarId, BarWindow, Client, FaultReason, Flush, Memory, PhysAddr, Privilege, Protection,

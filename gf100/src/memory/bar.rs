@@ -1,15 +1,16 @@
 //! The CPU's views of memory: BAR1 and BAR3 through page tables, PRAMIN without.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use mmio::layout::pagetable::{Aperture, SMALL_SHIFT, VA_BITS};
 
+use super::client::Privilege;
+use super::epoch::Slot;
+use super::gate::Published;
 use super::{
     Access, BusError, Fault, FaultClient, FaultReason, FaultReport, FaultUnit, Guard, HubClient,
-    Memory, PhysAddr, Space, Translation, client::Privilege, epoch::Slot, gate::Published,
+    Memory, PhysAddr, Space, Translation,
 };
 
 /// Cached pages of a window.

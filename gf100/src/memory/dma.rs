@@ -1,17 +1,19 @@
 //! What the card reaches on its bus: the windows that its owner opened, and nothing else.
 
-use std::{any::Any, fs::File, io, ptr::NonNull, sync::Arc};
+use std::any::Any;
+use std::fs::File;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::{
-    BusError, Shared,
-    epoch::Flush,
-    gate::{Guard, Published},
-    mapping::Mapping,
-    span::HostSpan,
-};
+use super::epoch::Flush;
+use super::gate::{Guard, Published};
+use super::mapping::Mapping;
+use super::span::HostSpan;
+use super::{BusError, Shared};
 
 /// Windows that may be open at once; the limit that Linux sets for VFIO.
 const MAX_WINDOWS: usize = 65535;

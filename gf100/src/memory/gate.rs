@@ -4,12 +4,9 @@
 //! A writer publishes the new state and then waits for every guard that may have seen the old one,
 //! after which nothing can touch it any more. Readers never wait.
 
-use std::{
-    hint, ptr,
-    sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
-    thread,
-    time::Duration,
-};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use std::{hint, ptr, thread};
 
 use parking_lot::Mutex;
 
@@ -151,10 +148,8 @@ unsafe impl<T: Send + Sync> Sync for Published<T> {}
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    };
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 

@@ -1,12 +1,10 @@
 //! Memory of the host that the card reaches.
 
-use std::{
-    any::Any,
-    fs::File,
-    io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    ptr::{self, NonNull},
-};
+use std::any::Any;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::{self, NonNull};
 
 use super::span::HostSpan;
 

@@ -1,11 +1,10 @@
 //! The walk from a virtual to a physical address.
 
-use mmio::layout::{
-    instance, kind,
-    pagetable::{Aperture, ENTRY_SIZE, Pde, Pte, SMALL_SHIFT, TablePointer},
-};
+use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Pde, Pte, SMALL_SHIFT, TablePointer};
+use mmio::layout::{instance, kind};
 
-use super::{Access, BusError, Fault, FaultReason, Guard, Memory, PhysAddr, client::Privilege};
+use super::client::Privilege;
+use super::{Access, BusError, Fault, FaultReason, Guard, Memory, PhysAddr};
 
 /// An address space: what an instance block says about one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +142,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::memory::{Protection, dma::tests::memory_file};
+    use crate::memory::Protection;
+    use crate::memory::dma::tests::memory_file;
 
     const MIB: u64 = 1 << 20;
     /// The one DMA window.

@@ -29,34 +29,30 @@ mod mapping;
 mod mmu;
 mod span;
 mod tables;
+mod tlb;
 mod vram;
 
-use std::{
-    fmt, io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fmt, io};
 
 use mmio::layout::pagetable::{Aperture, Geometry};
 use thiserror::Error;
 
-pub use self::{
-    bar::{BarId, BarWindow, Pramin},
-    client::{Client, Privilege},
-    dma::{DmaError, DmaSpace, Protection},
-    epoch::Flush,
-    fault::{
-        Access, Fault, FaultClient, FaultReason, FaultReport, FaultUnit, GpcClient, HubClient,
-    },
-    gate::Guard,
-    mmu::{Space, Translation},
-    span::{HostSpan, Word},
-    tables::Tables,
-    vram::Vram,
+pub use self::bar::{BarId, BarWindow, Pramin};
+pub use self::client::{Client, Privilege};
+pub use self::dma::{DmaError, DmaSpace, Protection};
+use self::epoch::Epochs;
+pub use self::epoch::Flush;
+pub use self::fault::{
+    Access, Fault, FaultClient, FaultReason, FaultReport, FaultUnit, GpcClient, HubClient,
 };
-use self::{epoch::Epochs, gate::Gate};
+use self::gate::Gate;
+pub use self::gate::Guard;
+pub use self::mmu::{Space, Translation};
+pub use self::span::{HostSpan, Word};
+pub use self::tables::Tables;
+pub use self::vram::Vram;
 
 /// An address behind the MMU.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -250,12 +246,14 @@ impl Memory {
     /// Part of it is not there, or the window forbids it.
     #[inline]
     pub fn load<T: Word>(&self, at: PhysAddr) -> Result<T, BusError> {
-        let guard = self.enter();
-        self.span(&guard, at, Access::Read)?
-            .load(0)
-            .ok_or(BusError::Nothing {
-                address: at.address,
-            })
+        match at.aperture {
+            // Video memory does not go away: no guard.
+            Aperture::Vram => self.vram.span_from(at.address).load(0),
+            _ => self.span(&self.enter(), at, Access::Read)?.load(0),
+        }
+        .ok_or(BusError::Nothing {
+            address: at.address,
+        })
     }
 
     /// Stores a word.
@@ -265,8 +263,12 @@ impl Memory {
     /// Part of it is not there, or the window forbids it.
     #[inline]
     pub fn store<T: Word>(&self, at: PhysAddr, value: T) -> Result<(), BusError> {
-        let guard = self.enter();
-        match self.span(&guard, at, Access::Write)?.store(0, value) {
+        let stored = match at.aperture {
+            // Video memory does not go away: no guard.
+            Aperture::Vram => self.vram.span_from(at.address).store(0, value),
+            _ => self.span(&self.enter(), at, Access::Write)?.store(0, value),
+        };
+        match stored {
             true => Ok(()),
             false => Err(BusError::Nothing {
                 address: at.address,

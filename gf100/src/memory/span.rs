@@ -1,10 +1,8 @@
 //! A stretch of host memory that guests, engines and other processes use at the same time.
 
-use std::{
-    marker::PhantomData,
-    ptr::NonNull,
-    sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
-};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 // The card is little-endian and so is what it leaves in memory; words are not swapped.
 const _: () = assert!(cfg!(target_endian = "little"));

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use mmio::layout::{
-    instance,
-    pagetable::{Aperture, ENTRY_SIZE, Geometry, LARGE_COUNT, Pde, Pte, SMALL_SHIFT, TablePointer},
+use mmio::layout::instance;
+use mmio::layout::pagetable::{
+    Aperture, ENTRY_SIZE, Geometry, LARGE_COUNT, Pde, Pte, SMALL_SHIFT, TablePointer,
 };
 
 use super::{Flush, Memory, PhysAddr};

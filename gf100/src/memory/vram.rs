@@ -1,15 +1,11 @@
 //! Video memory.
 
-use std::{
-    io,
-    os::fd::{AsRawFd, BorrowedFd},
-    ptr::NonNull,
-};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
 
-use super::{
-    mapping::Mapping,
-    span::{HostSpan, Word},
-};
+use super::mapping::Mapping;
+use super::span::{HostSpan, Word};
 
 /// Granularity in which the host gives memory.
 const PAGE: u64 = 0x1000;

@@ -3,15 +3,12 @@
 //! Each step is an operation byte and its operands. The card must not panic or hang, and what a
 //! client reads right after a flush must be what a fresh walk leads to.
 
+use gf100::memory::blocklinear::{Layout, Rect};
 use gf100::memory::{
-    Access, BarId, BarWindow, Client, Flush, Memory, PhysAddr, Pramin, Privilege, Protection,
-    Space,
-    blocklinear::{Layout, Rect},
+    Access, BarId, BarWindow, Client, Flush, Memory, PhysAddr, Pramin, Privilege, Protection, Space,
 };
-use mmio::layout::{
-    instance,
-    pagetable::{Geometry, Pde, Pte, TablePointer},
-};
+use mmio::layout::instance;
+use mmio::layout::pagetable::{Geometry, Pde, Pte, TablePointer};
 
 use super::Bytes;
 
