@@ -84,10 +84,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         eprintln!("The logs are in {}", artefacts.display());
     }
     let outcome = outcome?;
+    report(&outcome);
     if let Some(card) = card {
         card.stop()?;
     }
-    report(&outcome);
     let status = outcome
         .steps
         .iter()

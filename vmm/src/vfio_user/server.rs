@@ -50,7 +50,7 @@ pub enum Error {
     Accept(#[source] vfio_user::Error),
 }
 
-/// A listening vfio-user device. The socket file goes when the value is dropped.
+/// A listening vfio-user device. The socket file goes when [`Server::run`] ends.
 pub struct Server {
     inner: vfio_user::Server,
     path: PathBuf,
@@ -89,6 +89,13 @@ impl Server {
     ///
     /// When the socket itself fails.
     pub fn run(&self, function: &dyn Function, irqs: &Irqs) -> Result<(), Error> {
+        let served = self.serve(function, irqs);
+        // Not left to the drop: a signal handler that calls `stop` shares this value for good.
+        let _ = std::fs::remove_file(&self.path);
+        served
+    }
+
+    fn serve(&self, function: &dyn Function, irqs: &Irqs) -> Result<(), Error> {
         while !self.stop.load(Ordering::Acquire) {
             let mut client = Client { function, irqs };
             let served = catch_unwind(AssertUnwindSafe(|| self.inner.run(&mut client)));
