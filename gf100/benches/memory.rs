@@ -98,7 +98,7 @@ fn bar1_read(bencher: Bencher) {
     });
 }
 
-/// The page of an address that the TLB has, under a guard that is held: pages of each size in turn.
+/// The page of an address that the TLB has, under a guard that is held.
 #[divan::bench(args = ["large", "small", "system"])]
 fn tlb_hit(bencher: Bencher, pages: &str) {
     let (memory, _, mut client) = machine();
@@ -118,7 +118,7 @@ fn tlb_hit(bencher: Bencher, pages: &str) {
     });
 }
 
-/// The same address after a flush.
+/// Addresses that drive each other out of the TLB.
 #[divan::bench(args = ["large", "small", "system"])]
 fn tlb_miss(bencher: Bencher, pages: &str) {
     let (memory, _, mut client) = machine();
@@ -131,8 +131,8 @@ fn tlb_miss(bencher: Bencher, pages: &str) {
     let mut n = 0;
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
         for _ in 0..BATCH {
-            // Every 512 KiB: small pages fall on two entries, large on four apart by wrap-around.
-            n = (n + 0x8_0000 + 0x2_0000 * 64) % LEN;
+            // Two addresses that share an entry, be it for large pages or for small.
+            n = (n + 8 * MIB) % LEN;
             black_box(
                 client
                     .page(&guard, black_box(base + n), Access::Read)

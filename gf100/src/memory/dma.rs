@@ -23,7 +23,7 @@ const PAGE: u64 = 0x1000;
 /// What the card may do in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Protection {
-    /// The card may load.
+    /// The card may load. Where it may store it may always load, too.
     pub read: bool,
     /// The card may store.
     pub write: bool,
@@ -210,7 +210,7 @@ impl DmaSpace {
             .ok_or(BusError::Nothing { address: iova })?;
         let allowed = match write {
             true => window.protection.write,
-            false => window.protection.read,
+            false => window.protection.read || window.protection.write,
         };
         if !allowed {
             return Err(BusError::Protection { address: iova });

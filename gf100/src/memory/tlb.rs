@@ -11,9 +11,12 @@ use super::{
     Access, BusError, Fault, FaultReason, Guard, HostSpan, Memory, PhysAddr, Shared, Space, Word,
 };
 
-/// Cached large pages.
-const LARGE: usize = 64;
-/// Cached small pages.
+/// log2 of what an entry for large pages covers: the smaller of their sizes, so that looking one
+/// up does not depend on the size that is set.
+const LARGE_SHIFT: u32 = 16;
+/// Entries for large pages.
+const LARGE: usize = 128;
+/// Entries for small pages.
 const SMALL: usize = 256;
 
 /// A cached translation: from page number to host address.
@@ -69,7 +72,6 @@ pub(super) struct Tlb {
     slot: Slot,
     /// The epoch in which the entries were made.
     stamp: u64,
-    large_shift: u32,
     large: [Entry; LARGE],
     small: [Entry; SMALL],
 }
@@ -88,7 +90,6 @@ impl Tlb {
             space: None,
             slot: Slot::default(),
             stamp: 0,
-            large_shift: memory.geometry().large_shift(),
             large: [Entry::EMPTY; LARGE],
             small: [Entry::EMPTY; SMALL],
         }
@@ -126,10 +127,10 @@ impl Tlb {
     ) -> Result<HostSpan<'g>, Fault> {
         assert!(guard.is_of(&self.shared.gate), "guard of another card");
         if self.shared.epochs.current(self.slot) == self.stamp {
-            let large = &self.large[(va >> self.large_shift) as usize % LARGE];
+            let large = &self.large[(va >> LARGE_SHIFT) as usize % LARGE];
             // SAFETY: the epoch that the entries were made in is the current one, seen under the
             // guard; a window that is closed later waits for the guard.
-            if let Some(span) = unsafe { large.span(va, self.large_shift, access) } {
+            if let Some(span) = unsafe { large.span(va, LARGE_SHIFT, access) } {
                 return Ok(span);
             }
             let small = &self.small[(va >> SMALL_SHIFT) as usize % SMALL];
@@ -155,7 +156,6 @@ impl Tlb {
         if epoch != self.stamp {
             self.forget();
             self.stamp = epoch;
-            self.large_shift = memory.geometry().large_shift();
         }
         let space = self.space.ok_or(fault(FaultReason::NoChannel))?;
         let page = space.walk(memory, guard, va, access, self.privilege)?;
@@ -166,8 +166,8 @@ impl Tlb {
             // borrows the memory that it is a guard of.
             Some(unsafe { HostSpan::new(span.as_ptr(), span.len(), writable) })
         };
-        // Remember as much as is contiguous and below the limit: the page, or else 4 KiB of it.
-        for shift in [page.shift, SMALL_SHIFT] {
+        // Remember as much as is contiguous and below the limit, up to what an entry covers.
+        for shift in [page.shift.min(LARGE_SHIFT), SMALL_SHIFT] {
             let bytes = 1u64 << shift;
             let start = va & !(bytes - 1);
             let Some(span) = host(start)
@@ -180,11 +180,9 @@ impl Tlb {
                 page: va >> shift,
                 host: span.as_ptr().as_ptr().map_addr(|addr| addr | flag),
             };
-            if shift == SMALL_SHIFT {
-                self.small[(va >> SMALL_SHIFT) as usize % SMALL] = entry;
-            } else if shift == self.large_shift {
-                // Not so when the geometry changed under us; the epoch has then changed, too.
-                self.large[(va >> shift) as usize % LARGE] = entry;
+            match shift {
+                SMALL_SHIFT => self.small[(va >> shift) as usize % SMALL] = entry,
+                _ => self.large[(va >> shift) as usize % LARGE] = entry,
             }
             return Ok(span.take(bytes as usize).skip((va - start) as usize));
         }
