@@ -37,9 +37,12 @@ pub struct Dmesg {
     pub lines: Vec<Line>,
 }
 
-/// What nouveau says, at warning level or worse, about a board whose VBIOS has only the tables it
-/// needs: each names an optional one that is absent. Nothing else is excused.
-const EXCUSED: &[&str] = &[];
+/// What a driver says at warning level about a board that is as it should be; nothing else is
+/// excused. (That optional VBIOS tables are absent is said below that level.)
+const EXCUSED: &[&str] = &[
+    // 6.12 sets a console up on every board; without outputs there is no plane to put it on.
+    "[drm] No compatible format found",
+];
 
 impl Dmesg {
     /// Parses `dmesg -r`: `<level>[time] text`.
@@ -60,6 +63,11 @@ impl Dmesg {
                 (bad && !EXCUSED.iter().any(|part| line.text.contains(part))) || is_trouble(line)
             })
             .collect()
+    }
+
+    /// The first sign that the kernel itself is in trouble.
+    pub fn trouble(&self) -> Option<&Line> {
+        self.lines.iter().find(|line| is_trouble(line))
     }
 
     /// The first line at or after `from` that contains `part`, with its index.
@@ -116,7 +124,8 @@ mod tests {
     fn warning_of_nouveau_and_an_oops_of_anyone_are_complaints() {
         let dmesg = Dmesg::parse(
             "<4>[    1.0] ACPI: something\n<4>[    2.0] nouveau 0000:00:04.0: fifo: fault\n\
-             <6>[    3.0] nouveau 0000:00:04.0: fine\n<1>[    4.0] BUG: kernel NULL pointer\n",
+             <6>[    3.0] nouveau 0000:00:04.0: fine\n<1>[    4.0] BUG: kernel NULL pointer\n\
+             <4>[    5.0] nouveau 0000:00:04.0: [drm] No compatible format found\n",
         );
         let times: Vec<_> = dmesg.complaints().iter().map(|line| line.time).collect();
         assert_eq!(times, [2.0, 4.0]);

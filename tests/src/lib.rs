@@ -6,6 +6,7 @@
 //! prepares; the card is the `gpuvm gpu` command ([`Card`]).
 
 mod card;
+pub mod cases;
 mod console;
 mod cpio;
 mod dmesg;

@@ -1,7 +1,9 @@
 //! `cargo xtask`: everything a user or CI runs.
 
 mod build;
+mod e2e_tests;
 mod run;
+mod test;
 mod testbed;
 mod workspace;
 
@@ -27,6 +29,10 @@ enum Command {
     Testbed,
     /// Boot a stock guest on a fresh card, load nouveau and run a command in it
     Run(run::Arguments),
+    /// Run end-to-end tests by name
+    E2e(e2e_tests::Arguments),
+    /// Run everything that must pass: format, lints, unit tests, end-to-end tests
+    Test,
 }
 
 fn main() -> ExitCode {
@@ -47,5 +53,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Run(arguments) => run::run(&arguments),
+        Command::E2e(arguments) => e2e_tests::run(&arguments),
+        Command::Test => test::run(),
     }
 }

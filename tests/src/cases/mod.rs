@@ -1,0 +1,126 @@
+//! The tests, by name.
+
+mod gputest;
+mod probe;
+mod reload;
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    Card, CardOptions, Device, Initramfs, Kernel, Machine, Outcome, Session, Step, Testbed,
+};
+
+/// A test. It runs once per kernel.
+pub struct Case {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it shows, in one line.
+    pub about: &'static str,
+    /// Runs it; a remark for the line that says that it passed.
+    pub run: fn(&Context<'_>) -> Result<String>,
+}
+
+/// All tests, quickest first.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "probe",
+        about: "nouveau probes the card and says nothing of warning level or worse",
+        run: probe::run,
+    },
+    Case {
+        name: "copy",
+        about: "channels, buffers, copies by all engines and semaphores work",
+        run: gputest::copy,
+    },
+    Case {
+        name: "objects",
+        about: "objects of every class can be made, bound and used",
+        run: gputest::objects,
+    },
+    Case {
+        name: "faults",
+        about: "every kind of fault hits the channel that caused it, and the next one works",
+        run: gputest::faults,
+    },
+    Case {
+        name: "reload",
+        about: "nouveau can be unloaded and loaded again, and the card still works",
+        run: reload::run,
+    },
+    Case {
+        name: "stress",
+        about: "hundreds of channels, competing processes and evictions lose nothing",
+        run: gputest::stress,
+    },
+];
+
+/// What a test works with.
+pub struct Context<'a> {
+    /// The invocation it belongs to.
+    pub session: &'a Session,
+    /// QEMU, kernels and busybox.
+    pub testbed: &'a Testbed,
+    /// The kernel to test with.
+    pub kernel: Kernel,
+    /// The `gpuvm` program.
+    pub gpuvm: PathBuf,
+    /// The programs of `guest/`.
+    pub tools: &'a [PathBuf],
+    /// Where logs go; it exists.
+    pub artefacts: PathBuf,
+}
+
+impl Context<'_> {
+    /// Boots a guest on a fresh card with `vram_mib` MiB, loads nouveau in it and runs `steps`.
+    /// The guest's time limit is `seconds`.
+    fn run_on_card(&self, vram_mib: u32, steps: Vec<Step>, seconds: u64) -> Result<Outcome> {
+        let mut files = Initramfs::new(self.testbed, self.kernel, &["nouveau"])?;
+        for program in self.tools {
+            let name = program.file_name().context("A program without a name")?;
+            files.add(&format!("/bin/{}", name.display()), program)?;
+        }
+        let options = CardOptions {
+            gpuvm: self.gpuvm.clone(),
+            vram_mib,
+            arguments: Vec::new(),
+        };
+        let card = Card::start(self.session, &options, &self.artefacts)?;
+        let mut machine = Machine::new(self.kernel, files);
+        machine.devices.push(Device::VfioUser {
+            socket: card.socket(),
+        });
+        machine.steps.push(Step::new(
+            "probe",
+            "modprobe nouveau && ls /dev/dri/renderD128",
+        ));
+        machine.steps.extend(steps);
+        machine.time_out = Duration::from_secs(seconds);
+        let outcome = machine.run(self.session, self.testbed, &self.artefacts)?;
+        card.stop()?;
+        let log = fs::read_to_string(self.artefacts.join("card.log")).unwrap_or_default();
+        let panicked = log.lines().find(|line| line.contains("panicked at"));
+        ensure!(
+            panicked.is_none(),
+            "The card panicked: {}",
+            panicked.unwrap_or_default()
+        );
+        outcome.step("probe")?;
+        Ok(outcome)
+    }
+}
+
+/// Fails when a guest's log has a complaint about the card.
+fn quiet(outcome: &Outcome) -> Result<()> {
+    let complaints = outcome.dmesg.complaints();
+    match complaints.first() {
+        None => Ok(()),
+        Some(first) => {
+            anyhow::bail!(
+                "{} complaints in the kernel's log, first {first}",
+                complaints.len()
+            )
+        }
+    }
+}

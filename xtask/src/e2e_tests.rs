@@ -1,0 +1,127 @@
+//! `cargo xtask e2e`: end-to-end tests by name.
+
+use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use e2e::{
+    Kernel, Session, Testbed,
+    cases::{CASES, Case, Context},
+};
+
+use crate::{build, testbed, workspace};
+
+/// Arguments of `cargo xtask e2e`.
+#[derive(Args)]
+pub struct Arguments {
+    /// The tests to run; all of them without a name
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Only with this guest kernel: 6.1 or 6.12
+    #[arg(long)]
+    kernel: Option<Kernel>,
+    /// List the tests
+    #[arg(long)]
+    list: bool,
+    /// Do not show what the guests print
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Runs the tests that the arguments name, and says of each whether it passed.
+///
+/// # Errors
+///
+/// When they cannot be run at all.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.list {
+        for case in CASES {
+            println!("{:8} {}", case.name, case.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut chosen: Vec<&Case> = Vec::new();
+    for name in &arguments.names {
+        let Some(case) = CASES.iter().find(|case| case.name == name) else {
+            bail!("There is no end-to-end test {name:?}: see `cargo xtask e2e --list`");
+        };
+        chosen.push(case);
+    }
+    if chosen.is_empty() {
+        chosen.extend(CASES);
+    }
+    let kernels = arguments
+        .kernel
+        .map_or(Kernel::ALL.to_vec(), |kernel| vec![kernel]);
+    let session = Session::new(!arguments.quiet)?;
+    let runner = Runner::new(&session)?;
+    let mut passed = true;
+    for case in chosen {
+        for kernel in &kernels {
+            passed &= runner.run(case, *kernel)?;
+        }
+    }
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Everything that tests share.
+pub struct Runner<'a> {
+    session: &'a Session,
+    testbed: Testbed,
+    gpuvm: PathBuf,
+    tools: Vec<PathBuf>,
+}
+
+impl<'a> Runner<'a> {
+    /// Builds what the tests need and prepares the testbed.
+    ///
+    /// # Errors
+    ///
+    /// When one of that fails.
+    pub fn new(session: &'a Session) -> Result<Self> {
+        let testbed = testbed::open()?;
+        Ok(Self {
+            session,
+            testbed,
+            gpuvm: build::gpuvm()?,
+            tools: build::guest_tools()?,
+        })
+    }
+
+    /// Runs a test and prints its line; whether it passed.
+    ///
+    /// # Errors
+    ///
+    /// When the user wants to stop, or there is no place for the logs.
+    pub fn run(&self, case: &Case, kernel: Kernel) -> Result<bool> {
+        let name = format!("{}-{kernel}", case.name);
+        let artefacts = workspace::target().join("e2e").join(name);
+        fs::create_dir_all(&artefacts)
+            .with_context(|| format!("Cannot make {}", artefacts.display()))?;
+        let context = Context {
+            session: self.session,
+            testbed: &self.testbed,
+            kernel,
+            gpuvm: self.gpuvm.clone(),
+            tools: &self.tools,
+            artefacts,
+        };
+        let start = Instant::now();
+        let result = (case.run)(&context);
+        self.session.check()?;
+        let seconds = start.elapsed().as_secs();
+        match &result {
+            Ok(remark) => println!("PASS {} {kernel}: {remark} ({seconds} s)", case.name),
+            Err(error) => {
+                let logs = context.artefacts.display();
+                println!("FAIL {} {kernel}: {error:#} (logs in {logs})", case.name);
+            }
+        }
+        Ok(result.is_ok())
+    }
+}
