@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -75,14 +76,26 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     ];
     let function = Observed::new(card, observers.into_iter().flatten().collect());
 
-    let server = Arc::new(Server::bind(&args.socket, &function)?);
+    let (server, _socket) = Server::bind(&args.socket, &function)?;
+    let (ended, end) = mpsc::channel();
     ctrlc::set_handler({
-        let server = server.clone();
-        move || server.stop()
+        let ended = ended.clone();
+        // Nobody listens any more once the command is on its way out.
+        move || drop(ended.send(Ok(())))
     })
     .context("Cannot catch signals")?;
+    thread::Builder::new()
+        .name("vfio-user".into())
+        .spawn({
+            let irqs = irqs.clone();
+            move || {
+                let Err(error) = server.run(&function, &irqs);
+                drop(ended.send(Err(error)));
+            }
+        })
+        .context("Cannot start the server")?;
     tracing::info!("The card listens on {}", args.socket.display());
-    let served = server.run(&function, &irqs);
+    let served = end.recv().context("The server died")?;
 
     if let Some(census) = census {
         print_census(&census, irqs.sent());

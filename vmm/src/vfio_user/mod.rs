@@ -15,7 +15,7 @@ use mmio::Bar;
 
 pub use irq::Irqs;
 pub use observed::Observed;
-pub use server::{Error, Server};
+pub use server::{Error, Server, SocketFile};
 
 /// What a DMA window lets the device do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,13 @@
 //! what the client takes as success anyway (reads give ones, failed maps are logged and stay
 //! unmapped).
 
+use std::convert::Infallible;
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use mmio::Bar;
 use vfio_bindings::bindings::vfio::{
@@ -27,6 +29,9 @@ use super::{Function, Irqs, Protection};
 /// What the crate announces as the largest transfer.
 const MAX_TRANSFER: usize = 1 << 20;
 
+/// What is smaller is no memory that a driver would use: firmware, and holes for it.
+const SMALLEST_RAM: u64 = 1 << 20;
+
 /// Bytes of configuration space that the client sees.
 const CONFIG_SIZE: u64 = 0x1000;
 
@@ -34,27 +39,36 @@ const CONFIG_SIZE: u64 = 0x1000;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Something has that name already.
-    #[error("{0} exists: another server uses it, or a killed one left it; remove it if none runs")]
+    #[error("{} exists: another server uses it, or a killed one left it; remove it if none runs", .0.display())]
     Exists(PathBuf),
     /// The socket could not be made.
-    #[error("Cannot listen on {path}")]
+    #[error("Cannot listen on {}", path.display())]
     Listen {
         /// Its name.
         path: PathBuf,
         /// Why.
         #[source]
-        source: vfio_user::Error,
+        source: io::Error,
     },
     /// The socket broke.
     #[error("Cannot accept clients")]
     Accept(#[source] vfio_user::Error),
 }
 
-/// A listening vfio-user device. The socket file goes when [`Server::run`] ends.
+/// A listening vfio-user device.
 pub struct Server {
     inner: vfio_user::Server,
-    path: PathBuf,
-    stop: AtomicBool,
+}
+
+/// The name of a socket in the file system. It goes when the value is dropped.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Someone who removed it before us did the same.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Server {
@@ -63,41 +77,34 @@ impl Server {
     /// # Errors
     ///
     /// When the socket exists or cannot be made.
-    pub fn bind(path: &Path, function: &dyn Function) -> Result<Self, Error> {
-        if path.exists() {
-            return Err(Error::Exists(path.to_owned()));
-        }
+    pub fn bind(path: &Path, function: &dyn Function) -> Result<(Self, SocketFile), Error> {
+        let listener = UnixListener::bind(path).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => Error::Exists(path.to_owned()),
+            _ => Error::Listen {
+                path: path.to_owned(),
+                source,
+            },
+        })?;
         let regions = (0..VFIO_PCI_NUM_REGIONS)
             .map(|index| region(index, function))
             .collect();
         let irqs = (0..VFIO_PCI_NUM_IRQS).map(irq).collect();
-        let inner =
-            vfio_user::Server::new(path, true, irqs, regions).map_err(|source| Error::Listen {
-                path: path.to_owned(),
-                source,
-            })?;
-        Ok(Self {
-            inner,
-            path: path.to_owned(),
-            stop: AtomicBool::new(false),
-        })
+        let inner = vfio_user::Server::from_owned_fd(listener.into(), true, irqs, regions);
+        Ok((Self { inner }, SocketFile(path.to_owned())))
     }
 
-    /// Serves one client after the other until [`Server::stop`].
+    /// Serves one client after the other.
     ///
     /// # Errors
     ///
-    /// When the socket itself fails.
-    pub fn run(&self, function: &dyn Function, irqs: &Irqs) -> Result<(), Error> {
-        let served = self.serve(function, irqs);
-        // Not left to the drop: a signal handler that calls `stop` shares this value for good.
-        let _ = std::fs::remove_file(&self.path);
-        served
-    }
-
-    fn serve(&self, function: &dyn Function, irqs: &Irqs) -> Result<(), Error> {
-        while !self.stop.load(Ordering::Acquire) {
-            let mut client = Client { function, irqs };
+    /// When the socket itself fails; it ends in no other way.
+    pub fn run(&self, function: &dyn Function, irqs: &Irqs) -> Result<Infallible, Error> {
+        loop {
+            let mut client = Client {
+                function,
+                irqs,
+                told_unreachable: false,
+            };
             let served = catch_unwind(AssertUnwindSafe(|| self.inner.run(&mut client)));
             irqs.disconnect();
             function.dma_clear();
@@ -111,14 +118,6 @@ impl Server {
                 Err(_) => tracing::info!("Client dropped: it sent a malformed message"),
             }
         }
-        Ok(())
-    }
-
-    /// Ends [`Server::run`] before it takes another client.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        // Wakes the accept; that nobody listens any more is as good.
-        let _ = std::os::unix::net::UnixStream::connect(&self.path);
     }
 }
 
@@ -167,6 +166,20 @@ fn irq(index: u32) -> IrqInfo {
 struct Client<'a> {
     function: &'a dyn Function,
     irqs: &'a Irqs,
+    /// The operator was told that the card cannot reach all memory: once is enough, as a guest
+    /// can have its memory mapped as often as it likes.
+    told_unreachable: bool,
+}
+
+impl Client<'_> {
+    fn unreachable(&mut self, address: u64, size: u64, why: &dyn Display) {
+        if self.told_unreachable || size < SMALLEST_RAM {
+            tracing::debug!("No DMA to {size:#x} bytes at {address:#x}: {why}");
+        } else {
+            self.told_unreachable = true;
+            tracing::warn!("No DMA to {size:#x} bytes at {address:#x}: {why}");
+        }
+    }
 }
 
 fn too_long() -> io::Error {
@@ -214,10 +227,7 @@ impl ServerBackend for Client<'_> {
         fd: Option<File>,
     ) -> io::Result<()> {
         let Some(file) = fd else {
-            tracing::warn!(
-                "Guest memory at {address:#x} has no file behind it: the card cannot reach it; \
-                 give the guest shared memory"
-            );
+            self.unreachable(address, size, &"its memory is not shared");
             return Ok(());
         };
         let protection = Protection {
@@ -228,7 +238,7 @@ impl ServerBackend for Client<'_> {
             .function
             .dma_map(address, size, protection, file, offset)
         {
-            tracing::warn!("DMA window at {address:#x}, {size:#x} bytes, not opened: {error}");
+            self.unreachable(address, size, &error);
         }
         Ok(())
     }
