@@ -30,6 +30,10 @@ pub mod common {
 pub mod shared {
     /// Remaps the high byte of 32-bit global addresses: window in bits 16-23, then 8 bits.
     pub const GLOBAL_BASE: u16 = 0x02c8;
+    /// What conditional rendering looks at, high word.
+    pub const COND_ADDRESS_HIGH: u16 = 0x1550;
+    /// One of [`cond_mode`].
+    pub const COND_MODE: u16 = 0x1558;
     /// Where a report goes, high word; low word, sequence and trigger follow.
     pub const QUERY_ADDRESS_HIGH: u16 = 0x1b00;
     /// The number that a report carries.
@@ -46,6 +50,22 @@ pub mod shared {
     pub const CB_DATA: u16 = 0x2390;
     /// Last of them.
     pub const CB_DATA_LAST: u16 = 0x23cc;
+
+    /// When work is done.
+    ///
+    /// Source: ENV `rnndb/g80_defs.xml` g80_cond_mode.
+    pub mod cond_mode {
+        /// Not at all.
+        pub const NEVER: u32 = 0;
+        /// In any case.
+        pub const ALWAYS: u32 = 1;
+        /// When a report's result is not 0.
+        pub const RES_NON_ZERO: u32 = 2;
+        /// When sequence and result of two reports in a row are equal.
+        pub const EQUAL: u32 = 3;
+        /// When they are not.
+        pub const NOT_EQUAL: u32 = 4;
+    }
 }
 
 /// Fields of `QUERY_GET`.
@@ -66,6 +86,107 @@ pub mod query {
 
 /// Methods of 3D.
 pub mod threed {
+    /// What a clear writes: four components.
+    pub const CLEAR_COLOR: u16 = 0x0d80;
+    /// What a clear writes as depth.
+    pub const CLEAR_DEPTH: u16 = 0x0d90;
+    /// What a clear writes as stencil.
+    pub const CLEAR_STENCIL: u16 = 0x0da0;
+    /// Which windows a clear respects besides the screen's.
+    pub const CLEAR_FLAGS: u16 = 0x10f8;
+    /// Clears.
+    pub const CLEAR_BUFFERS: u16 = 0x19d0;
+    /// First viewport's columns: start, length.
+    pub const VIEWPORT_HORIZ: u16 = 0x0c00;
+    /// First viewport's rows.
+    pub const VIEWPORT_VERT: u16 = 0x0c04;
+    /// The first scissor counts.
+    pub const SCISSOR_ENABLE: u16 = 0x0e00;
+    /// First scissor's columns: start, end.
+    pub const SCISSOR_HORIZ: u16 = 0x0e04;
+    /// First scissor's rows.
+    pub const SCISSOR_VERT: u16 = 0x0e08;
+    /// The screen's columns: start, length.
+    pub const SCREEN_SCISSOR_HORIZ: u16 = 0x0ff4;
+    /// The screen's rows.
+    pub const SCREEN_SCISSOR_VERT: u16 = 0x0ff8;
+    /// There is a depth buffer.
+    pub const ZETA_ENABLE: u16 = 0x1538;
+
+    /// Fields of [`CLEAR_BUFFERS`].
+    pub mod clear {
+        /// Depth.
+        pub const Z: u32 = 1 << 0;
+        /// Stencil.
+        pub const S: u32 = 1 << 1;
+        /// Any channel of a render target.
+        pub const COLOR: u32 = 0xf << COLOR_SHIFT;
+        /// Where the channels are, red first.
+        pub const COLOR_SHIFT: u32 = 2;
+        /// Which render target.
+        pub const RT_SHIFT: u32 = 6;
+        /// Which layer.
+        pub const LAYER_SHIFT: u32 = 10;
+    }
+
+    /// Bits of [`CLEAR_FLAGS`].
+    pub mod clear_flags {
+        /// The scissor.
+        pub const SCISSOR: u32 = 1 << 8;
+        /// The viewport.
+        pub const VIEWPORT: u32 = 1 << 12;
+    }
+
+    /// Methods of a render target, from its first.
+    pub mod rt {
+        /// The first render target's.
+        pub const FIRST: u16 = 0x0800;
+        /// Bytes to the next one's.
+        pub const STRIDE: u16 = 0x40;
+        /// Render targets.
+        pub const COUNT: u16 = 8;
+        /// Address, high word.
+        pub const ADDRESS_HIGH: u16 = 0x00;
+        /// Pixels of a row if tiled, bytes from row to row if linear.
+        pub const HORIZ: u16 = 0x08;
+        /// Rows.
+        pub const VERT: u16 = 0x0c;
+        /// Pixel format, 0 for no target.
+        pub const FORMAT: u16 = 0x10;
+        /// Log2 of a block's size, and [`LINEAR`].
+        pub const BLOCK_DIMENSIONS: u16 = 0x14;
+        /// Layers, and [`VOLUME`].
+        pub const ARRAY_MODE: u16 = 0x18;
+        /// Words from layer to layer.
+        pub const LAYER_STRIDE: u16 = 0x1c;
+        /// The layer that counts as the first.
+        pub const BASE_LAYER: u16 = 0x20;
+        /// Flag of [`BLOCK_DIMENSIONS`].
+        pub const LINEAR: u32 = 1 << 12;
+        /// Flag of [`ARRAY_MODE`]: layers share blocks.
+        pub const VOLUME: u32 = 1 << 16;
+    }
+
+    /// Methods of the depth buffer.
+    pub mod zeta {
+        /// Address, high word.
+        pub const ADDRESS_HIGH: u16 = 0x0fe0;
+        /// Pixel format.
+        pub const FORMAT: u16 = 0x0fe8;
+        /// Log2 of a block's size.
+        pub const BLOCK_DIMENSIONS: u16 = 0x0fec;
+        /// Words from layer to layer.
+        pub const LAYER_STRIDE: u16 = 0x0ff0;
+        /// Pixels of a row.
+        pub const HORIZ: u16 = 0x1228;
+        /// Rows.
+        pub const VERT: u16 = 0x122c;
+        /// Layers; the flag does not make a volume.
+        pub const ARRAY_MODE: u16 = 0x1230;
+        /// The layer that counts as the first.
+        pub const BASE_LAYER: u16 = 0x179c;
+    }
+
     /// First of the binding methods, [`STAGE_STRIDE`] apart, a stage each.
     pub const BIND: u16 = 0x2400;
     /// Bytes from the methods of one stage to those of the next.
@@ -152,6 +273,8 @@ pub mod m2mf {
 pub mod data_error {
     /// The value is not one of the known ones.
     pub const INVALID_VALUE: u32 = 0x04;
+    /// There is no such format, mode or target.
+    pub const INVALID_ENUM: u32 = 0x05;
 }
 
 /// Errors in `PGRAPH.MACRO_TRAP`.

@@ -62,12 +62,12 @@ impl Class {
     }
 
     /// The first method of those that the context switcher's firmware is to handle, 32 of them.
-    pub const fn firmware_methods(self) -> Option<u16> {
+    pub const fn firmware_methods(self) -> u16 {
         match self {
-            Class::TwoD => None,
-            Class::M2mf => Some(0x027c),
-            Class::ThreeD => Some(0x2300),
-            Class::Compute => Some(0x0500),
+            Class::TwoD => 0x08e0,
+            Class::M2mf => 0x027c,
+            Class::ThreeD => 0x2300,
+            Class::Compute => 0x0500,
         }
     }
 }
@@ -102,8 +102,7 @@ const COMMON: &[Runs] = &[
 ];
 
 const TWOD: &[Runs] = &[
-    run(0x0200, 22),
-    run(0x025c, 189),
+    run(0x0200, 212),
     run(0x0580, 4),
     run(0x05e0, 1),
     run(0x0600, 136),

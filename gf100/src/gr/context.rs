@@ -8,6 +8,7 @@
 //! of registers to be set when the context is loaded for the first time. Source: K61
 //! `nvkm/engine/gr/gf100.c gf100_gr_chan_bind`, `nvkm/engine/gr/fuc/hub.fuc ctx_mmio_exec`.
 
+use super::bits::shared;
 use super::classes::{Class, METHOD_WORDS};
 use super::mme::{self, Macro};
 use crate::memory::{Client, Fault};
@@ -152,9 +153,13 @@ impl Context {
     /// The state after power-on.
     pub fn new() -> Self {
         let words = vec![0; place::END].into_boxed_slice();
-        Self {
+        let mut new = Self {
             words: words.try_into().expect("a slice of that length"),
+        };
+        for class in [Class::ThreeD, Class::Compute] {
+            new.set(class, shared::COND_MODE, shared::cond_mode::ALWAYS);
         }
+        new
     }
 
     /// The last argument of a method, 0 for one that does not exist.

@@ -7,6 +7,7 @@ use super::bits::{
     common, compute, data_error, m2mf, m2mf_error, macro_error, query, shared, threed,
 };
 use super::classes::Class;
+use super::clear::{self, Fill};
 use super::context::{Binding, COMPUTE_STAGE, ConstantBuffer, Context, Push, SUBCHANNELS};
 use super::fecs::{self, Fecs};
 use super::front::Front;
@@ -23,7 +24,10 @@ const MACRO_CHUNK: u32 = 1024;
 
 /// Work that takes longer than a method should.
 enum Job {
+    /// An M2MF transfer, and how it was started.
     Transfer { transfer: Transfer, exec: u32 },
+    /// Clears, one after the other.
+    Clear(Vec<Fill>),
 }
 
 /// The execution side.
@@ -308,11 +312,12 @@ impl Exec {
         }
         match class {
             Class::M2mf => self.m2mf(method, pause),
+            Class::ThreeD if address == threed::CLEAR_BUFFERS => self.clear_buffers(method, pause),
             Class::ThreeD | Class::Compute => self.shader_class(class, method),
             Class::TwoD => Ok(()),
         }?;
         let firmware = class.firmware_methods();
-        if firmware.is_some_and(|first| (first..first + 32 * 4).contains(&address)) {
+        if (firmware..firmware + 32 * 4).contains(&address) {
             self.front.firmware_method(method, id);
         }
         Ok(())
@@ -414,21 +419,39 @@ impl Exec {
 
     /// Works on the job until it is done.
     fn work(&mut self, pause: &Pause) -> Result<(), Stop> {
-        let Some(Job::Transfer { transfer, exec }) = &mut self.job else {
+        let Some(job) = &mut self.job else {
             return Ok(());
         };
-        let exec = *exec;
         self.front.set_busy(true);
-        let result = transfer.run(&mut self.client, pause);
+        let client = &mut self.client;
+        let result = match job {
+            Job::Transfer { transfer, .. } => transfer.run(client, pause),
+            Job::Clear(fills) => clear(fills, client, pause),
+        };
         self.front.set_busy(false);
         match result {
-            Ok(true) => {
-                self.job = None;
-                self.transferred(exec)
-            }
+            Ok(true) => match self.job.take() {
+                Some(Job::Transfer { exec, .. }) => self.transferred(exec),
+                _ => Ok(()),
+            },
             Ok(false) => Err(Stop::Paused),
             Err(fault) => Err(self.fault(fault)),
         }
+    }
+
+    /// Clears what the render targets and the depth buffer are now.
+    fn clear_buffers(&mut self, method: Method, pause: &Pause) -> Result<(), Stop> {
+        let wanted = clear::condition(&self.context, Class::ThreeD, &mut self.client)
+            .map_err(|fault| self.fault(fault))?;
+        if !wanted {
+            return Ok(());
+        }
+        let Some(fills) = clear::clears(&self.context, method.data) else {
+            self.front.data_error(method, data_error::INVALID_ENUM);
+            return Err(Stop::Trapped);
+        };
+        self.job = Some(Job::Clear(fills));
+        self.work(pause)
     }
 
     /// An M2MF transfer is complete.
@@ -540,6 +563,17 @@ impl Exec {
         }
         Ok(())
     }
+}
+
+/// Works on clears until all are done. `false`: it was asked to pause before.
+fn clear(fills: &mut Vec<Fill>, client: &mut Client, pause: &Pause) -> Result<bool, Fault> {
+    while let Some(fill) = fills.last_mut() {
+        if !fill.run(client, pause)? {
+            return Ok(false);
+        }
+        fills.pop();
+    }
+    Ok(true)
 }
 
 /// A method that binds something to a stage.

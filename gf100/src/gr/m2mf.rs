@@ -5,120 +5,10 @@
 use super::bits::m2mf::{self, exec};
 use super::classes::Class;
 use super::context::{Context, Push};
+use super::surface::{Area, Surface, Walk, linear};
 use crate::engine::Pause;
-use crate::memory::blocklinear::{Layout, Rect};
+use crate::memory::blocklinear::Layout;
 use crate::memory::{Client, Fault};
-
-/// Bytes between two looks at the pause flag.
-const CHUNK: u32 = 64 << 10;
-
-/// One side of a transfer.
-#[derive(Clone, Copy, Debug)]
-enum Surface {
-    Linear {
-        base: u64,
-        pitch: i32,
-    },
-    Tiled {
-        base: u64,
-        layout: Layout,
-        x: u32,
-        y: u32,
-        z: u32,
-    },
-}
-
-impl Surface {
-    /// The layout of one side as the methods describe it.
-    fn new(context: &Context, linear: bool, side: Side) -> Self {
-        let get = |address| context.get(Class::M2mf, address);
-        let base = context.address(Class::M2mf, side.offset);
-        match linear {
-            true => Surface::Linear {
-                base,
-                pitch: get(side.pitch) as i32,
-            },
-            false => Surface::Tiled {
-                base,
-                layout: Layout::new(
-                    get(side.tile),
-                    get(side.tile + 4),
-                    get(side.tile + 8),
-                    get(side.tile + 12),
-                ),
-                z: get(side.tile + 16),
-                x: get(side.position),
-                y: get(side.position + 4),
-            },
-        }
-    }
-
-    /// The bytes of `area` that are in a tiled surface at `x`, `y`, `z`.
-    fn rect(area: Area, x: u32, y: u32, z: u32) -> Rect {
-        Rect {
-            x: x.wrapping_add(area.column),
-            y: y.wrapping_add(area.line),
-            z,
-            width: area.width,
-            height: area.lines,
-        }
-    }
-
-    /// Reads an area into rows that follow each other.
-    fn read(&self, client: &mut Client, area: Area, out: &mut [u8]) -> Result<(), Fault> {
-        let width = area.width as usize;
-        match self {
-            Surface::Linear { base, pitch } => {
-                for (line, row) in (area.line..).zip(out.chunks_mut(width)) {
-                    client.read(linear(*base, *pitch, line, area.column), row)?;
-                }
-                Ok(())
-            }
-            Surface::Tiled {
-                base,
-                layout,
-                x,
-                y,
-                z,
-            } => client.read_tiled(*base, layout, Self::rect(area, *x, *y, *z), out, width),
-        }
-    }
-
-    /// Writes an area from rows that follow each other.
-    fn write(&self, client: &mut Client, area: Area, data: &[u8]) -> Result<(), Fault> {
-        let width = area.width as usize;
-        match self {
-            Surface::Linear { base, pitch } => {
-                for (line, row) in (area.line..).zip(data.chunks(width)) {
-                    client.write(linear(*base, *pitch, line, area.column), row)?;
-                }
-                Ok(())
-            }
-            Surface::Tiled {
-                base,
-                layout,
-                x,
-                y,
-                z,
-            } => client.write_tiled(*base, layout, Self::rect(area, *x, *y, *z), data, width),
-        }
-    }
-}
-
-/// Where a byte of a linear surface is.
-fn linear(base: u64, pitch: i32, line: u32, column: u32) -> u64 {
-    let skip = i64::from(pitch) * i64::from(line);
-    base.wrapping_add_signed(skip).wrapping_add(column.into())
-}
-
-/// Part of a transfer: bytes from `column` of lines from `line`.
-#[derive(Clone, Copy, Debug)]
-struct Area {
-    column: u32,
-    line: u32,
-    width: u32,
-    lines: u32,
-}
 
 /// The methods of one side.
 #[derive(Clone, Copy)]
@@ -143,28 +33,59 @@ const OUT: Side = Side {
     position: m2mf::BLOCKLINEAR_POSITION_OUT,
 };
 
+/// The surface of one side as the methods describe it.
+fn surface(context: &Context, linear: bool, side: Side) -> Surface {
+    let get = |address| context.get(Class::M2mf, address);
+    let base = context.address(Class::M2mf, side.offset);
+    match linear {
+        true => Surface::Linear {
+            base,
+            pitch: get(side.pitch) as i32,
+        },
+        false => Surface::Tiled {
+            base,
+            layout: Layout::new(
+                get(side.tile),
+                get(side.tile + 4),
+                get(side.tile + 8),
+                get(side.tile + 12),
+            ),
+            z: get(side.tile + 16),
+            x: get(side.position),
+            y: get(side.position + 4),
+        },
+    }
+}
+
 /// A transfer that is under way. It keeps its parameters, so the methods may be changed by whoever
 /// runs while it is parked.
 #[derive(Clone, Debug)]
 pub struct Transfer {
     source: Surface,
     target: Surface,
-    width: u32,
-    lines: u32,
-    line: u32,
-    column: u32,
+    walk: Walk,
 }
 
 impl Transfer {
     /// The transfer that the methods describe.
     pub fn new(context: &Context, exec: u32) -> Self {
+        let source = surface(context, exec & exec::LINEAR_IN != 0, IN);
+        let target = surface(context, exec & exec::LINEAR_OUT != 0, OUT);
+        let width = context.get(Class::M2mf, m2mf::LINE_LENGTH_IN);
+        let lines = context.get(Class::M2mf, m2mf::LINE_COUNT);
+        let packed = |surface: &Surface| match surface {
+            Surface::Linear { pitch, .. } => i64::from(*pitch) == i64::from(width),
+            Surface::Tiled { .. } => false,
+        };
+        // Lines that follow each other on both sides are one.
+        let walk = match width.checked_mul(lines) {
+            Some(bytes) if packed(&source) && packed(&target) => Walk::new(bytes, 1, 1),
+            _ => Walk::new(width, lines, 1),
+        };
         Self {
-            source: Surface::new(context, exec & exec::LINEAR_IN != 0, IN),
-            target: Surface::new(context, exec & exec::LINEAR_OUT != 0, OUT),
-            width: context.get(Class::M2mf, m2mf::LINE_LENGTH_IN),
-            lines: context.get(Class::M2mf, m2mf::LINE_COUNT),
-            line: 0,
-            column: 0,
+            source,
+            target,
+            walk,
         }
     }
 
@@ -174,16 +95,11 @@ impl Transfer {
     ///
     /// The first fault; what came before it was copied.
     pub fn run(&mut self, client: &mut Client, pause: &Pause) -> Result<bool, Fault> {
-        if self.width == 0 {
-            return Ok(true);
-        }
-        self.join_lines();
         let mut buffer = Vec::new();
-        while self.line < self.lines {
+        while let Some(area) = self.walk.next() {
             if pause.asked() {
                 return Ok(false);
             }
-            let area = self.next_area();
             match (&self.source, &self.target) {
                 (
                     &Surface::Linear { base, pitch },
@@ -204,46 +120,9 @@ impl Transfer {
                     target.write(client, area, &buffer)?;
                 }
             }
-            self.column += area.width;
-            if self.column == self.width {
-                self.column = 0;
-                self.line += area.lines;
-            }
+            self.walk.done(area);
         }
         Ok(true)
-    }
-
-    /// What is copied between two looks at the pause flag: lines, or part of one.
-    fn next_area(&self) -> Area {
-        let (column, line) = (self.column, self.line);
-        let (width, lines) = match self.width {
-            ..=CHUNK => (self.width, (CHUNK / self.width).min(self.lines - line)),
-            _ => ((self.width - column).min(CHUNK), 1),
-        };
-        Area {
-            column,
-            line,
-            width,
-            lines,
-        }
-    }
-
-    /// Lines that follow each other on both sides are one.
-    fn join_lines(&mut self) {
-        let width = i64::from(self.width);
-        let packed = |surface: &Surface| match surface {
-            Surface::Linear { pitch, .. } => i64::from(*pitch) == width,
-            Surface::Tiled { .. } => false,
-        };
-        let begins = (self.line, self.column) == (0, 0);
-        if let Some(width) = self.width.checked_mul(self.lines)
-            && begins
-            && packed(&self.source)
-            && packed(&self.target)
-        {
-            self.width = width;
-            self.lines = self.lines.min(1);
-        }
     }
 }
 
@@ -259,7 +138,7 @@ pub fn push(
     exec: u32,
     data: u32,
 ) -> Result<bool, Fault> {
-    let target = Surface::new(context, exec & exec::LINEAR_OUT != 0, OUT);
+    let target = surface(context, exec & exec::LINEAR_OUT != 0, OUT);
     let width = context.get(Class::M2mf, m2mf::LINE_LENGTH_IN);
     let lines = context.get(Class::M2mf, m2mf::LINE_COUNT);
     let mut push = context.push();

@@ -2,7 +2,8 @@
 //!
 //! * [`classes`] says which methods exist, [`bits`] what the ones that act are called.
 //! * [`context`] is a channel's state, [`exec`] executes methods on it, with [`mme`] for macros,
-//!   [`m2mf`] for copies and [`report`] for what is written back.
+//!   [`m2mf`] for copies, [`clear`] for fills (both on a [`surface`], in some [`format`]) and
+//!   [`report`] for what is written back.
 //! * [`fecs`] stands for the context switcher's firmware, [`front`] is what registers show.
 //!
 //! Registers never wait for execution: what both sides share is in the register file or in
@@ -10,13 +11,16 @@
 
 mod bits;
 mod classes;
+mod clear;
 mod context;
 mod exec;
 mod fecs;
+mod format;
 mod front;
 mod m2mf;
 mod mme;
 mod report;
+mod surface;
 #[cfg(test)]
 mod tests;
 

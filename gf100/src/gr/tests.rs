@@ -485,7 +485,8 @@ fn any_method() -> impl Strategy<Value = Method> {
     let acting = proptest::sample::select(vec![
         0x000, 0x10c, 0x114, 0x118, 0x11c, 0x120, 0x204, 0x228, 0x22c, 0x238, 0x23c, 0x300, 0x304,
         0x30c, 0x310, 0x314, 0x31c, 0x320, 0x344, 0x1694, 0x1b0c, 0x238c, 0x2390, 0x2404, 0x2410,
-        0x3800, 0x3804, 0x3808,
+        0x3800, 0x3804, 0x3808, 0x0804, 0x0808, 0x080c, 0x0810, 0x0814, 0x0ff4, 0x0ff8, 0x1538,
+        0x19d0,
     ]);
     let address = prop_oneof![4 => acting, 1 => (0u16..0x1000).prop_map(|word| word * 4)];
     let class = proptest::sample::select(vec![0x902d, M2MF, THREED, COMPUTE, 0x1f906e]);
@@ -585,4 +586,121 @@ fn bindings_are_of_their_channel_and_stage() {
     assert_eq!(rig.method(1, 0x228, 1 | 16 << 4), Err(Stop::Trapped));
     assert_eq!(rig.interrupts(), Intr::DATA_ERROR);
     assert_eq!(rig.read(0x400110), 4);
+}
+
+/// A clear of render target 0: its seven methods, the screen, and the four components.
+fn clear(rig: &Rig, target: &[u32; 7], screen: [u32; 2], color: [u32; 4]) {
+    rig.methods(0, 0x0d80, &color);
+    rig.methods(0, 0x0ff4, &screen);
+    rig.methods(0, 0x0800, &[(DATA >> 32) as u32]);
+    rig.methods(0, 0x0804, target);
+    rig.method(0, 0x19d0, 0x3c).unwrap();
+}
+
+#[test]
+fn a_buffer_is_filled_by_clearing_it_as_a_linear_target() {
+    let rig = Rig::new();
+    let channel = rig.current();
+    let target = [DATA as u32 + 0x100, 0x400, 3, 0xe4, 1 << 12, 1, 0];
+    clear(
+        &rig,
+        &target,
+        [0x100 << 16, 3 << 16],
+        [0xdead_beef, 0, 0, 0],
+    );
+    let filled: Vec<_> = (0..0x400).map(|word| rig.data(channel, word * 4)).collect();
+    for (word, value) in filled.into_iter().enumerate() {
+        let inside = (0x40..0x340).contains(&word);
+        assert_eq!(
+            value,
+            if inside { 0xdead_beef } else { 0 },
+            "word {word:#x}"
+        );
+    }
+}
+
+#[test]
+fn a_clear_stays_in_its_windows_and_channels() {
+    let rig = Rig::new();
+    let channel = rig.current();
+    for word in 0..64 {
+        rig.set_data(channel, word * 4, 0x1111_1111);
+    }
+    rig.methods(0, 0x10f8, &[0x100]);
+    rig.methods(0, 0x0e00, &[1, 2 | 4 << 16, 1 << 16]);
+    rig.methods(0, 0x0d80, &[1f32.to_bits(), 0, 0, 0]);
+    rig.methods(0, 0x0ff4, &[8 << 16, 8 << 16]);
+    let high = (DATA >> 32) as u32;
+    rig.methods(
+        0,
+        0x0800,
+        &[high, DATA as u32, 32, 8, 0xd5, 1 << 12, 1, 0, 0],
+    );
+    // Red and alpha, of which only columns 2 and 3 of row 0.
+    rig.method(0, 0x19d0, 0x24).unwrap();
+    let row: Vec<_> = (0..8).map(|word| rig.data(channel, word * 4)).collect();
+    let (old, new) = (0x1111_1111, 0x0011_11ff);
+    assert_eq!(row, [old, old, new, new, old, old, old, old]);
+    assert_eq!(rig.data(channel, 32), old);
+}
+
+#[test]
+fn a_layer_of_a_tiled_target_is_cleared_alone() {
+    let rig = Rig::new();
+    let channel = rig.current();
+    // Layers of one GOB: 16 pixels by 8 rows.
+    let high = (DATA >> 32) as u32;
+    rig.methods(0, 0x0ff4, &[16 << 16, 8 << 16]);
+    rig.methods(0, 0x0d80, &[7, 0, 0, 0]);
+    rig.methods(
+        0,
+        0x0800,
+        &[high, DATA as u32, 16, 8, 0xe4, 0, 4, 512 / 4, 1],
+    );
+    rig.method(0, 0x19d0, 0x3c | 1 << 10).unwrap();
+    for layer in 0..4 {
+        let words = (0..128).map(|word| rig.data(channel, layer * 512 + word * 4));
+        assert!(
+            words
+                .into_iter()
+                .all(|word| word == if layer == 2 { 7 } else { 0 })
+        );
+    }
+}
+
+#[test]
+fn depth_is_cleared_without_the_stencil_beside_it() {
+    let rig = Rig::new();
+    let channel = rig.current();
+    rig.set_data(channel, 0, 0xab00_0000);
+    rig.methods(0, 0x0ff4, &[1 << 16, 1 << 16]);
+    rig.methods(0, 0x0d90, &[1f32.to_bits()]);
+    rig.methods(0, 0x0fe0, &[(DATA >> 32) as u32, DATA as u32, 0x16, 0, 0]);
+    rig.methods(0, 0x1228, &[1, 1, 1]);
+    rig.method(0, 0x1538, 1).unwrap();
+    rig.method(0, 0x19d0, 1).unwrap();
+    assert_eq!(rig.data(channel, 0), 0xabff_ffff);
+}
+
+#[test]
+fn a_condition_that_does_not_hold_stops_a_clear() {
+    let rig = Rig::new();
+    let channel = rig.current();
+    let at = DATA as u32 + 0x1000;
+    rig.methods(0, 0x1550, &[(DATA >> 32) as u32, at, 4]);
+    let target = [DATA as u32, 0x100, 1, 0xe4, 1 << 12, 1, 0];
+    clear(&rig, &target, [1 << 16, 1 << 16], [5, 0, 0, 0]);
+    assert_eq!(rig.data(channel, 0), 0);
+    rig.set_data(channel, 0x1010, 1);
+    clear(&rig, &target, [1 << 16, 1 << 16], [5, 0, 0, 0]);
+    assert_eq!(rig.data(channel, 0), 5);
+}
+
+#[test]
+fn a_clear_of_an_unknown_format_is_a_data_error() {
+    let rig = Rig::new();
+    rig.current();
+    rig.method(0, 0x0810, 0x42).unwrap();
+    assert_eq!(rig.method(0, 0x19d0, 0x3c), Err(Stop::Trapped));
+    assert_eq!(rig.read(0x400110), 5);
 }
