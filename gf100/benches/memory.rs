@@ -84,12 +84,13 @@ fn pramin_write(bencher: Bencher) {
     });
 }
 
-#[divan::bench]
+/// Virtual CPUs that use the window at once do not wait for each other.
+#[divan::bench(threads = [1, 2])]
 fn bar1_read(bencher: Bencher) {
     let (memory, tables, _) = machine();
     let bar = BarWindow::new(memory, BarId::Bar1);
     bar.set_control(1 << 31 | tables.instance().to_channel_word());
-    bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
+    bencher.counter(ItemsCount::new(BATCH)).bench(|| {
         let mut word = [0; 4];
         for n in 0..BATCH {
             bar.read(SOURCE + black_box(n * 4), &mut word).unwrap();

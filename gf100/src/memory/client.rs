@@ -27,8 +27,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that is bound to nothing: every access faults with
-    /// [`FaultReason::NoChannel`].
+    /// A client that is bound to nothing: every access faults for want of a channel
+    /// ([`FaultReason::NoChannel`](super::FaultReason::NoChannel)).
     pub fn new(memory: Arc<Memory>, privilege: Privilege) -> Self {
         let tlb = Tlb::new(&memory, privilege);
         Self { memory, tlb }

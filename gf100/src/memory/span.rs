@@ -13,7 +13,9 @@ mod sealed {
 
 /// A word that memory is read and written in: `u8`, `u16`, `u32` or `u64`.
 ///
-/// Aligned accesses are single-copy atomic, as they are on a bus; others may tear.
+/// Aligned accesses are single-copy atomic, as they are on a bus, and in order: a store is seen
+/// after everything that its thread stored before (a fence after the data that it announces), a
+/// load is done before everything that its thread does next. Others may tear.
 pub trait Word: sealed::Sealed + Copy + Sized + 'static {
     /// All bits set: what a read yields where there is no memory.
     const ONES: Self;
@@ -59,7 +61,7 @@ macro_rules! words {
                 let ptr = ptr.cast::<Self>();
                 if ptr.is_aligned() {
                     // SAFETY: valid by the caller, aligned by the test.
-                    unsafe { $atomic::from_ptr(ptr) }.load(Ordering::Relaxed)
+                    unsafe { $atomic::from_ptr(ptr) }.load(Ordering::Acquire)
                 } else {
                     // SAFETY: valid by the caller.
                     unsafe { ptr.read_unaligned() }
@@ -71,7 +73,7 @@ macro_rules! words {
                 let ptr = ptr.cast::<Self>();
                 if ptr.is_aligned() {
                     // SAFETY: valid by the caller, aligned by the test.
-                    unsafe { $atomic::from_ptr(ptr) }.store(value, Ordering::Relaxed);
+                    unsafe { $atomic::from_ptr(ptr) }.store(value, Ordering::Release);
                 } else {
                     // SAFETY: valid by the caller.
                     unsafe { ptr.write_unaligned(value) }
