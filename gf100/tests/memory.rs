@@ -221,7 +221,7 @@ fn after_unmap_no_engine_and_no_cpu_touches_the_memory() {
             wrote.fetch_add(u64::from(done), Ordering::Relaxed);
         },
         || {
-            for _ in 0..40 {
+            for _ in 0..20 {
                 let window = backing.try_clone().unwrap();
                 memory
                     .dma()

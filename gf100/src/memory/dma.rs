@@ -282,6 +282,8 @@ impl DmaSpace {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
     use super::*;
     use crate::memory::Gate;
 
@@ -347,6 +349,38 @@ pub(super) mod tests {
         assert_eq!(dma.unmap(0x2000, 0x3000), 0);
         assert_eq!(dma.unmap(0, u64::MAX), 0x2000);
         assert_eq!(dma.windows(), []);
+    }
+
+    #[test]
+    fn memory_of_this_process_is_let_go_when_its_window_closes() {
+        #[repr(align(4096))]
+        struct Pages([AtomicU8; 0x2000]);
+
+        let (dma, shared) = space();
+        let pages = Arc::new(Pages([const { AtomicU8::new(7) }; 0x2000]));
+        let ptr = NonNull::from(&pages.0).cast();
+        // SAFETY: the owner keeps the pages, which are atomics.
+        unsafe {
+            dma.map_host(
+                0x4000,
+                0x2000,
+                Protection::READ_WRITE,
+                ptr,
+                Box::new(pages.clone()),
+            )
+        }
+        .unwrap();
+        let guard = shared.gate.enter();
+        let span = dma.span(&guard, 0x5fff, true).unwrap();
+        assert_eq!((span.len(), span.load(0)), (1, Some(7u8)));
+        assert!(span.store(0, 8u8));
+        assert_eq!(pages.0[0x1fff].load(Ordering::Relaxed), 8);
+        drop(guard);
+        assert_eq!(Arc::strong_count(&pages), 2);
+        dma.unmap(0x4000, 0x1000);
+        assert_eq!(Arc::strong_count(&pages), 2);
+        dma.unmap(0x5000, 0x1000);
+        assert_eq!(Arc::strong_count(&pages), 1);
     }
 
     #[test]

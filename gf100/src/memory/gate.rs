@@ -193,7 +193,7 @@ mod tests {
                 })
             })
             .collect();
-        for _ in 0..100 {
+        for _ in 0..20 {
             gate.wait_for_readers();
         }
         stop.store(true, Ordering::Relaxed);
