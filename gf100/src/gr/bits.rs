@@ -30,9 +30,9 @@ pub mod common {
 pub mod shared {
     /// Remaps the high byte of 32-bit global addresses: window in bits 16-23, then 8 bits.
     pub const GLOBAL_BASE: u16 = 0x02c8;
-    /// What conditional rendering looks at, high word.
+    /// What conditional rendering looks at, high word; low word and [`COND_MODE`] follow.
     pub const COND_ADDRESS_HIGH: u16 = 0x1550;
-    /// One of [`cond_mode`].
+    /// One of [`super::cond_mode`].
     pub const COND_MODE: u16 = 0x1558;
     /// Where a report goes, high word; low word, sequence and trigger follow.
     pub const QUERY_ADDRESS_HIGH: u16 = 0x1b00;
@@ -50,22 +50,22 @@ pub mod shared {
     pub const CB_DATA: u16 = 0x2390;
     /// Last of them.
     pub const CB_DATA_LAST: u16 = 0x23cc;
+}
 
-    /// When work is done.
-    ///
-    /// Source: ENV `rnndb/g80_defs.xml` g80_cond_mode.
-    pub mod cond_mode {
-        /// Not at all.
-        pub const NEVER: u32 = 0;
-        /// In any case.
-        pub const ALWAYS: u32 = 1;
-        /// When a report's result is not 0.
-        pub const RES_NON_ZERO: u32 = 2;
-        /// When sequence and result of two reports in a row are equal.
-        pub const EQUAL: u32 = 3;
-        /// When they are not.
-        pub const NOT_EQUAL: u32 = 4;
-    }
+/// When work is done.
+///
+/// Source: ENV `rnndb/g80_defs.xml` g80_cond_mode.
+pub mod cond_mode {
+    /// Not at all.
+    pub const NEVER: u32 = 0;
+    /// In any case.
+    pub const ALWAYS: u32 = 1;
+    /// When a report's result is not 0.
+    pub const RES_NON_ZERO: u32 = 2;
+    /// When sequence and result of two reports in a row are equal.
+    pub const EQUAL: u32 = 3;
+    /// When they are not.
+    pub const NOT_EQUAL: u32 = 4;
 }
 
 /// Fields of `QUERY_GET`.
@@ -217,6 +217,70 @@ pub mod compute {
     pub const BIND_TIC2: u16 = 0x0234;
     /// Binds a constant buffer: valid in bit 0, index in bits 8-12.
     pub const CB_BIND: u16 = 0x1694;
+}
+
+/// Methods of 2D.
+pub mod twod {
+    /// The target: format, then as in [`surface`].
+    pub const DST: u16 = 0x0200;
+    /// The source, likewise.
+    pub const SRC: u16 = 0x0230;
+    /// What conditional rendering looks at, high word.
+    pub const COND_ADDRESS_HIGH: u16 = 0x0264;
+    /// When work is done.
+    pub const COND_MODE: u16 = 0x026c;
+    /// The clipping rectangle: x, y, width, height, enable.
+    pub const CLIP: u16 = 0x0280;
+    /// How source and target are combined.
+    pub const OPERATION: u16 = 0x02ac;
+    /// Filter and origin of a blit.
+    pub const BLIT_CONTROL: u16 = 0x088c;
+    /// Rectangle that a blit writes: x, y, width, height.
+    pub const BLIT_DST: u16 = 0x08b0;
+    /// Source pixels per target column: fraction, integer; then per row.
+    pub const BLIT_STEP: u16 = 0x08c0;
+    /// Where the source starts: x fraction, x integer, y fraction.
+    pub const BLIT_SRC: u16 = 0x08d0;
+    /// The integer of y, which starts the blit.
+    pub const BLIT_SRC_Y_INT: u16 = 0x08dc;
+
+    /// Methods of a surface, from its first.
+    pub mod surface {
+        /// Pixel format.
+        pub const FORMAT: u16 = 0x00;
+        /// Linear, not tiled.
+        pub const LINEAR: u16 = 0x04;
+        /// Log2 of a block's size.
+        pub const BLOCK_DIMENSIONS: u16 = 0x08;
+        /// Layers.
+        pub const DEPTH: u16 = 0x0c;
+        /// The layer in use; of the source it is always the first.
+        pub const LAYER: u16 = 0x10;
+        /// Bytes from row to row of a linear surface.
+        pub const PITCH: u16 = 0x14;
+        /// Pixels of a row.
+        pub const WIDTH: u16 = 0x18;
+        /// Rows.
+        pub const HEIGHT: u16 = 0x1c;
+        /// Address, high word.
+        pub const ADDRESS_HIGH: u16 = 0x20;
+    }
+
+    /// Values of [`OPERATION`].
+    pub mod operation {
+        /// Copies what is not wholly transparent.
+        pub const SRCCOPY_AND: u32 = 0;
+        /// Copies.
+        pub const SRCCOPY: u32 = 3;
+    }
+
+    /// Bits of [`BLIT_CONTROL`].
+    pub mod blit_control {
+        /// Source coordinates are of pixels' corners, not of their centres.
+        pub const ORIGIN_CORNER: u32 = 1 << 0;
+        /// Weighs four source pixels.
+        pub const FILTER_BILINEAR: u32 = 1 << 4;
+    }
 }
 
 /// Methods of M2MF.

@@ -3,8 +3,8 @@
 //! Source: ENV `rnndb/graph/gf100_3d.xml` CLEAR_BUFFERS, RT, ZETA; M25 `nvc0/nvc0_surface.c
 //! nvc0_clear_buffer, nvc0_clear_render_target, nvc0_clear_depth_stencil`.
 
+use super::bits::threed;
 use super::bits::threed::{clear, clear_flags, rt, zeta};
-use super::bits::{shared, threed};
 use super::classes::Class;
 use super::context::Context;
 use super::format::{Format, ZetaFormat};
@@ -257,29 +257,4 @@ impl Fill {
         }
         Ok(true)
     }
-}
-
-/// Whether the condition of conditional rendering holds.
-///
-/// # Errors
-///
-/// What it compares cannot be read.
-pub fn condition(context: &Context, class: Class, client: &mut Client) -> Result<bool, Fault> {
-    let at = context.address(class, shared::COND_ADDRESS_HIGH);
-    let mut pair = || -> Result<(u64, u64), Fault> {
-        Ok((client.load(at)?, client.load(at.wrapping_add(16))?))
-    };
-    Ok(match context.get(class, shared::COND_MODE) {
-        shared::cond_mode::NEVER => false,
-        shared::cond_mode::RES_NON_ZERO => client.load::<u32>(at.wrapping_add(4))? != 0,
-        shared::cond_mode::EQUAL => {
-            let (a, b) = pair()?;
-            a == b
-        }
-        shared::cond_mode::NOT_EQUAL => {
-            let (a, b) = pair()?;
-            a != b
-        }
-        _ => true,
-    })
 }

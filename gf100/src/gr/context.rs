@@ -8,7 +8,7 @@
 //! of registers to be set when the context is loaded for the first time. Source: K61
 //! `nvkm/engine/gr/gf100.c gf100_gr_chan_bind`, `nvkm/engine/gr/fuc/hub.fuc ctx_mmio_exec`.
 
-use super::bits::shared;
+use super::bits::{cond_mode, shared, twod};
 use super::classes::{Class, METHOD_WORDS};
 use super::mme::{self, Macro};
 use crate::memory::{Client, Fault};
@@ -157,8 +157,9 @@ impl Context {
             words: words.try_into().expect("a slice of that length"),
         };
         for class in [Class::ThreeD, Class::Compute] {
-            new.set(class, shared::COND_MODE, shared::cond_mode::ALWAYS);
+            new.set(class, shared::COND_MODE, cond_mode::ALWAYS);
         }
+        new.set(Class::TwoD, twod::COND_MODE, cond_mode::ALWAYS);
         new
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::bits::{
-    common, compute, data_error, m2mf, m2mf_error, macro_error, query, shared, threed,
+    common, compute, data_error, m2mf, m2mf_error, macro_error, query, shared, threed, twod,
 };
 use super::classes::Class;
 use super::clear::{self, Fill};
@@ -14,6 +14,7 @@ use super::front::Front;
 use super::m2mf::Transfer;
 use super::mme::{Macro, MacroError, Send};
 use super::report;
+use super::twod::Blit;
 use crate::engine::{ChannelRef, Method, Pause, Stop};
 use crate::memory::{Client, Fault, FaultClient, FaultReport, FaultUnit, HubClient, Privilege};
 use crate::shared::Shared;
@@ -28,6 +29,8 @@ enum Job {
     Transfer { transfer: Transfer, exec: u32 },
     /// Clears, one after the other.
     Clear(Vec<Fill>),
+    /// A 2D blit.
+    Blit(Blit),
 }
 
 /// The execution side.
@@ -314,6 +317,7 @@ impl Exec {
             Class::M2mf => self.m2mf(method, pause),
             Class::ThreeD if address == threed::CLEAR_BUFFERS => self.clear_buffers(method, pause),
             Class::ThreeD | Class::Compute => self.shader_class(class, method),
+            Class::TwoD if address == twod::BLIT_SRC_Y_INT => self.blit(method, pause),
             Class::TwoD => Ok(()),
         }?;
         let firmware = class.firmware_methods();
@@ -427,6 +431,7 @@ impl Exec {
         let result = match job {
             Job::Transfer { transfer, .. } => transfer.run(client, pause),
             Job::Clear(fills) => clear(fills, client, pause),
+            Job::Blit(blit) => blit.run(client, pause),
         };
         self.front.set_busy(false);
         match result {
@@ -439,11 +444,27 @@ impl Exec {
         }
     }
 
+    /// Whether a class is to work: conditional rendering.
+    fn condition(&mut self, class: Class) -> Result<bool, Stop> {
+        report::condition(&self.context, class, &mut self.client).map_err(|fault| self.fault(fault))
+    }
+
+    /// Copies pixels from one surface to another.
+    fn blit(&mut self, method: Method, pause: &Pause) -> Result<(), Stop> {
+        if !self.condition(Class::TwoD)? {
+            return Ok(());
+        }
+        let Some(blit) = Blit::new(&self.context) else {
+            self.front.data_error(method, data_error::INVALID_ENUM);
+            return Err(Stop::Trapped);
+        };
+        self.job = Some(Job::Blit(blit));
+        self.work(pause)
+    }
+
     /// Clears what the render targets and the depth buffer are now.
     fn clear_buffers(&mut self, method: Method, pause: &Pause) -> Result<(), Stop> {
-        let wanted = clear::condition(&self.context, Class::ThreeD, &mut self.client)
-            .map_err(|fault| self.fault(fault))?;
-        if !wanted {
+        if !self.condition(Class::ThreeD)? {
             return Ok(());
         }
         let Some(fills) = clear::clears(&self.context, method.data) else {

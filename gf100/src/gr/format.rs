@@ -147,6 +147,29 @@ impl Format {
         })
     }
 
+    /// The colour of a pixel: integers of integer formats, else floating-point numbers. Alpha that
+    /// is not there is 1, other channels are 0.
+    pub fn unpack(&self, pixel: u128) -> [u32; 4] {
+        let mut color = match self.is_integer() {
+            true => [0, 0, 0, 1],
+            false => [0, 0, 0, 1f32.to_bits()],
+        };
+        let mut at = 0;
+        for &(channel, bits) in self.components {
+            let value = (pixel >> at) as u32 & ones(bits);
+            at += bits;
+            if let Some(slot) = color.get_mut(usize::from(channel)) {
+                *slot = unpack(self.kind, channel, bits, value);
+            }
+        }
+        color
+    }
+
+    /// Its components are integers.
+    pub fn is_integer(&self) -> bool {
+        matches!(self.kind, Kind::Uint | Kind::Sint)
+    }
+
     /// Puts components together.
     fn gather(&self, value: impl Fn(u8, u8) -> u32) -> u128 {
         let mut pixel = 0;
@@ -191,6 +214,54 @@ fn pack(kind: Kind, channel: u8, bits: u8, value: u32) -> u32 {
             11 => unsigned_half(float, 6),
             _ => unsigned_half(float, 5),
         },
+    }
+}
+
+/// The value of a component.
+fn unpack(kind: Kind, channel: u8, bits: u8, value: u32) -> u32 {
+    let unorm = (f64::from(value) / f64::from(ones(bits))) as f32;
+    let signed = (value << (32 - bits)) as i32 >> (32 - bits);
+    match kind {
+        Kind::Uint => value,
+        Kind::Sint => signed as u32,
+        Kind::Unorm => unorm.to_bits(),
+        Kind::Srgb if channel == A => unorm.to_bits(),
+        Kind::Srgb => from_srgb(unorm).to_bits(),
+        Kind::Snorm => {
+            let max = f64::from(ones(bits) >> 1);
+            ((f64::from(signed) / max).max(-1.0) as f32).to_bits()
+        }
+        Kind::Float => match bits {
+            32 => value,
+            16 => widen(value, 10).to_bits(),
+            11 => widen(value, 6).to_bits(),
+            _ => widen(value, 5).to_bits(),
+        },
+    }
+}
+
+/// The number with sign, 5 bits of exponent and `mantissa` bits.
+fn widen(value: u32, mantissa: u32) -> f32 {
+    let (exponent, fraction) = (value >> mantissa & 31, value & ((1 << mantissa) - 1));
+    let magnitude = match (exponent, fraction) {
+        (31, 0) => f32::INFINITY,
+        (31, _) => f32::NAN,
+        (0, _) => fraction as f32 * 2f32.powi(-14 - mantissa as i32),
+        _ => {
+            ((1 << mantissa) + fraction) as f32 * 2f32.powi(exponent as i32 - 15 - mantissa as i32)
+        }
+    };
+    match value >> (mantissa + 5) & 1 {
+        0 => magnitude,
+        _ => -magnitude,
+    }
+}
+
+/// The curve of sRGB, backwards.
+fn from_srgb(curved: f32) -> f32 {
+    match curved {
+        ..=0.040_45 => curved / 12.92,
+        _ => ((curved + 0.055) / 1.055).powf(2.4),
     }
 }
 
@@ -340,18 +411,24 @@ mod tests {
         fn a_half_is_the_nearest_of_all(bits: u32) {
             let value = f32::from_bits(bits);
             prop_assume!(value.is_finite() && value.abs() < 65504.0);
-            let decode = |half: u32| {
-                let (exponent, mantissa) = (half >> 10 & 31, f64::from(half & 0x3ff));
-                let magnitude = match exponent {
-                    0 => mantissa * 2f64.powi(-24),
-                    _ => (1024.0 + mantissa) * 2f64.powi(exponent as i32 - 25),
-                };
-                if half >> 15 != 0 { -magnitude } else { magnitude }
-            };
+            let decode = |half: u32| f64::from(widen(half, 10));
             let half = half(value, 10);
             let error = (decode(half) - f64::from(value)).abs();
-            for neighbour in [half.wrapping_sub(1) & 0xffff, half + 1] {
+            let (sign, size) = (half & 0x8000, half & 0x7fff);
+            for neighbour in [size.saturating_sub(1) | sign, (size + 1) | sign] {
                 prop_assert!(error <= (decode(neighbour) - f64::from(value)).abs());
+            }
+        }
+
+        #[test]
+        fn a_pixel_survives_being_unpacked(number in 0xc0u32..0x100, pixel: u128) {
+            if let Some(format) = Format::color(number) {
+                let pixel = pixel & format.mask(15);
+                let color = format.unpack(pixel);
+                prop_assume!(format.is_integer() || color.iter().all(|&c| f32::from_bits(c).is_finite()));
+                let again = format.pack(color);
+                // Padding is 0, and the lowest signed value is that of its neighbour.
+                prop_assert_eq!(format.unpack(again), color);
             }
         }
 

@@ -2,7 +2,7 @@
 //!
 //! * [`classes`] says which methods exist, [`bits`] what the ones that act are called.
 //! * [`context`] is a channel's state, [`exec`] executes methods on it, with [`mme`] for macros,
-//!   [`m2mf`] for copies, [`clear`] for fills (both on a [`surface`], in some [`format`]) and
+//!   [`m2mf`] for copies, [`clear`] for fills, [`twod`] for blits (all on a [`surface`], in some [`format`]) and
 //!   [`report`] for what is written back.
 //! * [`fecs`] stands for the context switcher's firmware, [`front`] is what registers show.
 //!
@@ -23,6 +23,7 @@ mod report;
 mod surface;
 #[cfg(test)]
 mod tests;
+mod twod;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

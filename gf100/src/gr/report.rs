@@ -1,5 +1,9 @@
-//! What the classes write to memory to tell how far they are: reports and notifications.
+//! What the classes write to memory to tell how far they are: reports and notifications; and the
+//! conditions that look at reports.
 
+use super::bits::{cond_mode, shared, twod};
+use super::classes::Class;
+use super::context::Context;
 use crate::memory::{Client, Fault};
 
 /// A report of 16 bytes with a sequence number: the number, a count, the time.
@@ -44,4 +48,27 @@ pub fn short(client: &mut Client, at: u64, sequence: u32) -> Result<(), Fault> {
 /// The address cannot be stored to.
 pub fn notification(client: &mut Client, at: u64, time: u64) -> Result<(), Fault> {
     client.write(at, &u128::from(time).to_le_bytes())
+}
+
+/// Whether the condition holds under which a class works: conditional rendering.
+///
+/// # Errors
+///
+/// The reports that it looks at cannot be read.
+pub fn condition(context: &Context, class: Class, client: &mut Client) -> Result<bool, Fault> {
+    let (address, mode) = match class {
+        Class::TwoD => (twod::COND_ADDRESS_HIGH, twod::COND_MODE),
+        _ => (shared::COND_ADDRESS_HIGH, shared::COND_MODE),
+    };
+    let at = context.address(class, address);
+    let mut equal = || -> Result<bool, Fault> {
+        Ok(client.load::<u64>(at)? == client.load::<u64>(at.wrapping_add(16))?)
+    };
+    match context.get(class, mode) {
+        cond_mode::NEVER => Ok(false),
+        cond_mode::RES_NON_ZERO => Ok(client.load::<u32>(at.wrapping_add(4))? != 0),
+        cond_mode::EQUAL => equal(),
+        cond_mode::NOT_EQUAL => equal().map(|equal| !equal),
+        _ => Ok(true),
+    }
 }

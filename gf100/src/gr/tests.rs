@@ -704,3 +704,65 @@ fn a_clear_of_an_unknown_format_is_a_data_error() {
     assert_eq!(rig.method(0, 0x19d0, 0x3c), Err(Stop::Trapped));
     assert_eq!(rig.read(0x400110), 5);
 }
+
+/// A blit from one linear surface to another: format, pitch, width, height and place of each.
+fn blit(rig: &Rig, from: [u32; 5], to: [u32; 5], rect: [u32; 4], step: [u32; 4], src: [u32; 4]) {
+    rig.method(3, 0, 0x902d).unwrap();
+    rig.method(3, 0x2ac, 3).unwrap();
+    for (first, [format, pitch, width, height, place]) in [(0x200, to), (0x230, from)] {
+        rig.methods(3, first, &[format, 1]);
+        let address = [(DATA >> 32) as u32, DATA as u32 + place];
+        rig.methods(
+            3,
+            first + 0x14,
+            &[pitch, width, height, address[0], address[1]],
+        );
+    }
+    rig.methods(3, 0x8b0, &rect);
+    rig.methods(3, 0x8c0, &step);
+    rig.methods(3, 0x8d0, &src);
+}
+
+#[test]
+fn a_blit_copies_a_rectangle_and_changes_its_format() {
+    let rig = Rig::new();
+    let channel = rig.current();
+    for word in 0..16 {
+        rig.set_data(channel, word * 4, 0x0102_0300 + word as u32);
+    }
+    let from = [0xd5, 16, 4, 4, 0];
+    let to = [0xcf, 16, 4, 4, 0x1000];
+    blit(&rig, from, to, [1, 2, 2, 1], [0, 1, 0, 1], [0, 2, 0, 1]);
+    let row: Vec<_> = (8..12)
+        .map(|word| rig.data(channel, 0x1000 + word * 4))
+        .collect();
+    assert_eq!(row, [0, 0x0106_0302, 0x0107_0302, 0]);
+}
+
+#[test]
+fn a_blit_scales_by_the_nearest_pixel_or_by_weight() {
+    let rig = Rig::new();
+    let channel = rig.current();
+    rig.shared
+        .memory
+        .vram()
+        .write(DATA_VRAM + 2 * MIB, &[0, 100, 200]);
+    let from = [0xf3, 16, 3, 1, 0];
+    let to = [0xf3, 16, 6, 1, 0x1000];
+    let half = [1 << 31, 0, 0, 1];
+    blit(&rig, from, to, [0, 0, 6, 1], half, [0; 4]);
+    assert_eq!(
+        rig.data(channel, 0x1000),
+        u32::from_le_bytes([0, 0, 100, 100])
+    );
+    rig.method(3, 0x88c, 0x10).unwrap();
+    blit(&rig, from, to, [0, 0, 6, 1], half, [0; 4]);
+    assert_eq!(
+        rig.data(channel, 0x1000),
+        u32::from_le_bytes([0, 25, 75, 125])
+    );
+    assert_eq!(
+        rig.data(channel, 0x1004) & 0xffff,
+        u32::from_le_bytes([175, 200, 0, 0])
+    );
+}
