@@ -12,9 +12,12 @@ use crate::bar0::Bar0;
 use crate::block::Block;
 use crate::board::Board;
 use crate::bus::Bus;
+use crate::ce::{CopyEngine, Pce};
 use crate::config::{Config, ConfigError};
+use crate::engine::Engine;
+use crate::fifo::Pfifo;
 use crate::gr::Pgraph;
-use crate::memory::{DmaSpace, Memory};
+use crate::memory::{DmaSpace, FaultReport, Memory};
 use crate::pbus::Pbus;
 use crate::pci::Function;
 use crate::pci_mirror::Ppci;
@@ -43,6 +46,7 @@ pub struct Card {
     function: Function,
     bar0: Bar0,
     windows: Arc<Pbus>,
+    fifo: Arc<Pfifo>,
 }
 
 impl Card {
@@ -64,8 +68,16 @@ impl Card {
         let windows = Pbus::new(&shared);
         let pmu: Arc<dyn Block> = Arc::new(Pmu::new(shared.clone()));
         let pgraph = Arc::new(Pgraph::new(shared.clone()));
-        let resettable: Vec<(Enable, Arc<dyn Block>)> =
-            vec![(Enable::PMU, pmu.clone()), (Enable::PGRAPH, pgraph.clone())];
+        let copy = [0, 1].map(|number| Arc::new(CopyEngine::new(shared.clone(), number)));
+        let engines: Vec<Arc<dyn Engine>> = vec![pgraph.clone(), copy[0].clone(), copy[1].clone()];
+        let fifo = Pfifo::new(shared.clone(), engines)?;
+        let resettable: Vec<(Enable, Arc<dyn Block>)> = vec![
+            (Enable::CE0, copy[0].clone()),
+            (Enable::CE1, copy[1].clone()),
+            (Enable::PFIFO, fifo.clone()),
+            (Enable::PMU, pmu.clone()),
+            (Enable::PGRAPH, pgraph.clone()),
+        ];
         let units: Vec<(Unit, Arc<dyn Block>)> = vec![
             (Unit::Pmc, Arc::new(Pmc::new(shared.clone(), resettable))),
             (Unit::Pbus, windows.clone()),
@@ -75,11 +87,14 @@ impl Card {
             (Unit::Ppci, Arc::new(Ppci::new(shared.clone()))),
             (Unit::Ppmu, pmu),
             (Unit::Pgraph, pgraph),
+            (Unit::Pfifo, fifo.clone()),
+            (Unit::Pce, Arc::new(Pce(copy))),
         ];
         Ok(Self {
             function: Function::new(shared.clone()),
             bar0: Bar0::new(shared.clone(), units, windows.clone(), rom),
             windows,
+            fifo,
             shared,
         })
     }
@@ -104,8 +119,8 @@ impl Card {
         charge(self.shared.config.pcie_read);
         match bar {
             Bar::Bar0 => self.bar0.read(offset, data),
-            Bar::Bar1 => drop(self.windows.bar1.read(offset, data)),
-            Bar::Bar3 => drop(self.windows.bar3.read(offset, data)),
+            Bar::Bar1 => self.settle(self.windows.bar1.read(offset, data)),
+            Bar::Bar3 => self.settle(self.windows.bar3.read(offset, data)),
             // The ports that a VBIOS uses in real mode; nothing runs one.
             Bar::Bar5 => data.fill(0),
         }
@@ -116,9 +131,19 @@ impl Card {
         charge(self.shared.config.pcie_write);
         match bar {
             Bar::Bar0 => self.bar0.write(offset, data),
-            Bar::Bar1 => drop(self.windows.bar1.write(offset, data)),
-            Bar::Bar3 => drop(self.windows.bar3.write(offset, data)),
+            Bar::Bar1 => {
+                self.settle(self.windows.bar1.write(offset, data));
+                self.fifo.aperture_stored(offset, data.len() as u64);
+            }
+            Bar::Bar3 => self.settle(self.windows.bar3.write(offset, data)),
             Bar::Bar5 => {}
+        }
+    }
+
+    /// What an access of an aperture may end in goes to software through PFIFO.
+    fn settle(&self, access: Result<(), FaultReport>) {
+        if let Err(fault) = access {
+            self.fifo.report_fault(&fault);
         }
     }
 

@@ -3,4 +3,5 @@
 pub mod instance;
 pub mod kind;
 pub mod pagetable;
+pub mod pushbuffer;
 pub mod userd;

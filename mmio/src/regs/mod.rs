@@ -3,7 +3,9 @@
 pub mod board;
 pub mod falcon;
 pub mod pbus;
+pub mod pce;
 pub mod pfb;
+pub mod pfifo;
 pub mod pgraph;
 pub mod pltc;
 pub mod pmc;
@@ -36,7 +38,9 @@ pub static BLOCKS: &[&[Register]] = &[
     falcon::FECS_REGISTERS,
     falcon::GPCCS_REGISTERS,
     pbus::REGISTERS,
+    pce::REGISTERS,
     pfb::REGISTERS,
+    pfifo::REGISTERS,
     pltc::REGISTERS,
     pgraph::REGISTERS,
     pmc::REGISTERS,

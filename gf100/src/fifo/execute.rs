@@ -1,0 +1,251 @@
+//! How a PBDMA gets a method done: which engine has to take it, and what can come in between.
+
+use std::time::Instant;
+
+use mmio::layout::pushbuffer::{ENGINE_SOFTWARE, method};
+use mmio::regs::pfifo::{self, PbdmaIntr};
+
+use super::context::Context;
+use super::pbdma::{Break, Pbdma};
+use super::state::{Owner, State, Wait};
+use crate::engine::{EngineId, Method, Stop};
+use crate::memory::{Fault, FaultClient, FaultReport, FaultUnit, HubClient};
+
+impl Pbdma {
+    /// Executes a method, and those that software puts in its place.
+    #[inline]
+    pub fn execute(&mut self, context: &mut Context, method: Method) -> Result<(), Break> {
+        let mut next = Some(method);
+        while let Some(method) = next {
+            next = if method.address < method::ENGINE {
+                self.host_method(context, method)?
+            } else {
+                self.engine_method(context, method)?
+            };
+        }
+        Ok(())
+    }
+
+    /// Hands a method to the engine of its subchannel.
+    #[inline]
+    pub fn engine_method(
+        &mut self,
+        context: &mut Context,
+        method: Method,
+    ) -> Result<Option<Method>, Break> {
+        let number = context.engines[usize::from(method.subchannel & 7)];
+        let engine = match self.held {
+            // The usual case: more for the engine at hand.
+            Some(held) if context.current == number => held,
+            _ => {
+                let id = EngineId::from_id(number.into());
+                let Some(engine) = id.and_then(|id| self.engine_index(id)) else {
+                    return self.interrupt(context, PbdmaIntr::SW_MTHD, Some(method));
+                };
+                if let Err(reason) = self.hold(context, engine) {
+                    context.cache = Some(method);
+                    return Err(reason);
+                }
+                context.current = number;
+                engine
+            }
+        };
+        let inner = self.inner();
+        match inner.engines[engine].method(method, &inner.pauses[self.number()]) {
+            Ok(()) => Ok(None),
+            Err(stop) => self.stopped(context, engine, stop).map(|()| None),
+        }
+    }
+
+    /// Goes on with a job that was paused.
+    pub fn resume(&mut self, context: &mut Context, engine: usize) -> Result<(), Break> {
+        if engine >= self.inner().engines.len() {
+            // RAMFC says what it never said.
+            context.paused = None;
+            return Ok(());
+        }
+        self.hold(context, engine)?;
+        context.paused = None;
+        let inner = self.inner();
+        match inner.engines[engine].resume(&inner.pauses[self.number()]) {
+            Ok(()) => Ok(()),
+            Err(stop) => self.stopped(context, engine, stop),
+        }
+    }
+
+    /// What follows from an engine's stop. `Ok`: the channel goes on.
+    fn stopped(&mut self, context: &mut Context, engine: usize, stop: Stop) -> Result<(), Break> {
+        match stop {
+            Stop::Paused => {
+                context.paused = Some(engine);
+                Err(Break::Asked)
+            }
+            Stop::Fault(report) => {
+                let mut state = self.inner().lock();
+                state.report(&report);
+                state.engines[engine].faulted = true;
+                self.inner().update_interrupt(&state);
+                Err(Break::Fault(Some(engine)))
+            }
+            Stop::Trapped => self.wait_while_stalled(engine),
+        }
+    }
+
+    /// Makes the channel current on an engine that then is this unit's.
+    fn hold(&mut self, context: &mut Context, engine: usize) -> Result<(), Break> {
+        if self.held == Some(engine) {
+            return Ok(());
+        }
+        let inner = self.inner().clone();
+        let mut state = inner.lock();
+        self.let_go(&mut state);
+        let chid = context.channel.chid;
+        let known = state.channels[usize::from(chid)].channel == Some(context.channel);
+        if state.epoch != self.epoch() || !known {
+            return Err(Break::Gone);
+        }
+        if state.engines[engine].faulted && state.engines[engine].resident == Some(context.channel)
+        {
+            return Err(Break::Fault(Some(engine)));
+        }
+        if !state.claimable(engine, chid) {
+            return Err(Break::Engine(engine));
+        }
+        state.channels[usize::from(chid)].wait = Wait::None;
+        state.prune(engine);
+        let slot = &mut state.engines[engine];
+        slot.owner = Some(Owner::Pbdma(self.number()));
+        slot.resident = Some(context.channel);
+        let number = slot.id as u32;
+        drop(state);
+        self.held = Some(engine);
+        self.show_engine(number);
+        self.wait_while_stalled(engine)?;
+        match inner.engines[engine].switch_to(context.channel) {
+            Ok(()) => Ok(()),
+            // There is no job of this channel that could be paused.
+            Err(Stop::Paused) => Err(Break::Asked),
+            Err(stop) => self.stopped(context, engine, stop),
+        }
+    }
+
+    /// Gives the engine that this unit has to whoever wants it.
+    pub fn let_go(&mut self, state: &mut State) {
+        if let Some(engine) = self.held.take() {
+            state.engines[engine].owner = None;
+            self.show_engine(ENGINE_SOFTWARE.into());
+            self.inner().engine_free(state, engine);
+        }
+    }
+
+    /// Waits until software has acknowledged an engine's own interrupt.
+    fn wait_while_stalled(&mut self, engine: usize) -> Result<(), Break> {
+        let inner = self.inner().clone();
+        let mut wakes = inner.lock().engines[engine].wakes;
+        while inner.engines[engine].stalled() {
+            let mut state = inner.lock();
+            while state.engines[engine].wakes == wakes {
+                if state.stop || state.epoch != self.epoch() {
+                    return Err(Break::Gone);
+                }
+                if state.pbdmas[self.number()].abort {
+                    return Err(Break::Fault(Some(engine)));
+                }
+                inner.pbdma_wake[self.number()].wait(&mut state);
+            }
+            wakes = state.engines[engine].wakes;
+        }
+        Ok(())
+    }
+
+    /// Raises an interrupt of this unit and waits until software has dealt with it; then gives back
+    /// the method that software left to be executed.
+    pub fn interrupt(
+        &mut self,
+        context: &mut Context,
+        bits: PbdmaIntr,
+        method: Option<Method>,
+    ) -> Result<Option<Method>, Break> {
+        let inner = self.inner().clone();
+        context.publish(self.memory());
+        context.show(&inner.shared.registers, self.number());
+        let mut state = inner.lock();
+        self.let_go(&mut state);
+        if state.epoch != self.epoch() {
+            return Err(Break::Gone);
+        }
+        self.show_cache(method);
+        state.pbdmas[self.number()].intr |= bits;
+        inner.update_interrupt(&state);
+        while state.pbdmas[self.number()].intr.intersects(bits) {
+            inner.pbdma_wake[self.number()].wait(&mut state);
+            let slot = &state.channels[usize::from(context.channel.chid)];
+            if state.stop || state.epoch != self.epoch() || slot.channel != Some(context.channel) {
+                return Err(Break::Gone);
+            }
+        }
+        Ok(self.cache())
+    }
+
+    /// A fetch or a semaphore access faulted.
+    pub fn fault(&mut self, context: &mut Context, fault: Fault) -> Break {
+        let mut state = self.inner().lock();
+        state.report(&FaultReport {
+            // The hardware has a unit per PBDMA; drivers know but the first.
+            unit: FaultUnit::Pfifo0,
+            client: FaultClient::Hub(HubClient::Pfifo),
+            instance: Some(context.channel.instance),
+            fault,
+        });
+        self.inner().update_interrupt(&state);
+        Break::Fault(None)
+    }
+
+    /// Raises the channel's non-stalling interrupt.
+    pub fn notify(&mut self, context: &mut Context) {
+        // Progress first: the interrupt says that there is some.
+        context.publish(self.memory());
+        let engine = match context.current {
+            ENGINE_SOFTWARE => 0,
+            engine => usize::from(engine & 0xf),
+        };
+        let mut state = self.inner().lock();
+        state.engine_intr[engine] |= 1;
+        self.inner().update_interrupt(&state);
+    }
+
+    /// Memory that an acquire may wait for has changed.
+    pub fn semaphore_released(&self) {
+        self.inner().semaphore_released();
+    }
+
+    /// Stays with the channel until `due`; `false` if it has to stop before.
+    pub fn linger(&mut self, due: Instant) -> bool {
+        let inner = self.inner().clone();
+        let mut state = inner.lock();
+        self.let_go(&mut state);
+        loop {
+            if inner.pauses[self.number()].asked() || state.stop {
+                return false;
+            }
+            if Instant::now() >= due {
+                return true;
+            }
+            inner.pbdma_wake[self.number()].wait_until(&mut state, due);
+        }
+    }
+
+    /// The place of an engine among those that there are.
+    pub fn engine_index(&self, id: EngineId) -> Option<usize> {
+        self.inner()
+            .engines
+            .iter()
+            .position(|engine| engine.id() == id)
+    }
+
+    /// Shows the engine that it uses.
+    fn show_engine(&self, number: u32) {
+        let at = pfifo::PBDMA_ENGINE.offset() + 4 * self.number() as u32;
+        self.shared().registers.write(at, number);
+    }
+}
