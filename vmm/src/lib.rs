@@ -3,9 +3,23 @@
 //! [`commands`] is the `gpuvm` command line; each of its subcommands is a short function over
 //! the modules beside it.
 
+pub mod boot;
+pub mod bus;
 pub mod commands;
 pub mod control;
+pub mod devices;
+pub mod ending;
 pub mod host;
+pub mod io;
+pub mod irq;
+pub mod layout;
 mod logging;
+pub mod machine;
+pub mod memory;
+pub mod metrics;
+pub mod pci;
 pub mod size;
+pub mod terminal;
+pub mod vcpu;
 pub mod vfio_user;
+pub mod vm;

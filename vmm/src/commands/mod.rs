@@ -3,6 +3,7 @@
 pub mod ctl;
 pub mod doctor;
 pub mod gpu;
+pub mod run;
 pub mod trace;
 pub mod vbios;
 
@@ -28,6 +29,8 @@ pub struct Cli {
 /// [`Cli::run`].
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a guest.
+    Run(run::Args),
     /// Send one action to a running machine and print its answer.
     Ctl(ctl::Args),
     /// Say what this host can do, and what the other commands make of it.
@@ -45,6 +48,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         logging::init(self.verbose);
         let result = match self.command {
+            Command::Run(args) => run::run(args),
             Command::Ctl(args) => ctl::run(args),
             Command::Doctor(args) => doctor::run(args),
             Command::Gpu(args) => gpu::run(args),

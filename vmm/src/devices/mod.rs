@@ -1,0 +1,5 @@
+//! The few devices of the machine that are on no PCI bus.
+
+pub mod keyboard;
+pub mod power;
+pub mod serial;

@@ -1,0 +1,212 @@
+//! Between the operator's standard streams and the guest's serial port.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use event_manager::{EventOps, Events, MutEventSubscriber};
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::watch;
+use crate::devices::serial::Serial;
+use crate::ending::{EndSwitch, Ending};
+
+/// Most bytes taken from standard input ahead of the guest.
+const AHEAD: usize = 256;
+/// Ctrl-A: the next key is for the VMM.
+const ESCAPE: u8 = 0x01;
+/// After [`ESCAPE`]: end the machine.
+const ESCAPE_QUIT: u8 = b'x';
+
+/// Standard output, unbuffered: the end of a crash is what matters most.
+#[derive(Debug)]
+pub struct Output {
+    end: Arc<EndSwitch>,
+}
+
+impl Output {
+    /// Standard output of the machine that `end` ends.
+    pub fn new(end: Arc<EndSwitch>) -> Self {
+        Output { end }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: the buffer is valid for its length.
+        let written =
+            unsafe { libc::write(libc::STDOUT_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+        if written >= 0 {
+            return Ok(written.cast_unsigned());
+        }
+        let error = io::Error::last_os_error();
+        // A reader that stopped reading must not keep the machine from ending.
+        if error.kind() == io::ErrorKind::Interrupted && self.end.pulled().is_some() {
+            return Ok(bytes.len());
+        }
+        Err(error)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Feeds standard input to the serial port.
+pub struct Console<R: Read, W: Write> {
+    input: R,
+    port: Arc<Serial<W>>,
+    drained: EventFd,
+    end: Arc<EndSwitch>,
+    /// Ctrl-A is ours: somebody sits at a terminal.
+    interactive: bool,
+    escaped: bool,
+    waiting: VecDeque<u8>,
+    watching: bool,
+    ended: bool,
+}
+
+impl<R: Read + std::os::fd::AsRawFd, W: Write> Console<R, W> {
+    /// From `input` to `port`, which signals `drained`.
+    pub fn new(
+        input: R,
+        port: Arc<Serial<W>>,
+        drained: EventFd,
+        end: Arc<EndSwitch>,
+        interactive: bool,
+    ) -> Self {
+        Console {
+            input,
+            port,
+            drained,
+            end,
+            interactive,
+            escaped: false,
+            waiting: VecDeque::new(),
+            watching: false,
+            ended: false,
+        }
+    }
+
+    /// Takes what was typed; keeps what is for the VMM.
+    fn typed(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            if !self.interactive {
+                self.waiting.push_back(byte);
+            } else if std::mem::take(&mut self.escaped) {
+                match byte {
+                    ESCAPE_QUIT => self.end.pull(Ending::Stopped),
+                    ESCAPE => self.waiting.push_back(ESCAPE),
+                    _ => {}
+                }
+            } else if byte == ESCAPE {
+                self.escaped = true;
+            } else {
+                self.waiting.push_back(byte);
+            }
+        }
+    }
+
+    fn pass_on(&mut self) {
+        let taken = self.port.receive(self.waiting.make_contiguous());
+        self.waiting.drain(..taken);
+    }
+
+    /// Watches the input only while there is room for it.
+    fn adjust(&mut self, ops: &mut EventOps) {
+        let wanted = self.waiting.is_empty() && !self.ended;
+        if wanted == self.watching {
+            return;
+        }
+        let events = Events::new(&self.input, EventSet::IN);
+        if wanted {
+            // A file on disk cannot be waited for: then the guest gets no input.
+            self.watching = watch(ops, events);
+            self.ended = !self.watching;
+        } else {
+            self.watching = ops.remove(events).is_err();
+        }
+    }
+}
+
+impl<R: Read + std::os::fd::AsRawFd + Send, W: Write + Send> MutEventSubscriber for Console<R, W> {
+    fn init(&mut self, ops: &mut EventOps) {
+        watch(ops, Events::new(&self.drained, EventSet::IN));
+        self.adjust(ops);
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        if events.fd() == std::os::fd::AsRawFd::as_raw_fd(&self.drained) {
+            // Reading only clears the event.
+            let _ = self.drained.read();
+        } else {
+            let mut bytes = [0; AHEAD];
+            match self.input.read(&mut bytes) {
+                Ok(0) => self.ended = true,
+                Ok(count) => self.typed(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.ended = true,
+            }
+        }
+        self.pass_on();
+        self.adjust(ops);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use vm_device::DevicePio;
+    use vm_device::bus::PioAddress;
+    use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
+    use super::*;
+
+    fn console(interactive: bool) -> Console<File, Vec<u8>> {
+        let event = || EventFd::new(EFD_NONBLOCK).unwrap();
+        let drained = event();
+        let port = Serial::new(event(), drained.try_clone().unwrap(), Vec::new());
+        let end = Arc::new(EndSwitch::new().unwrap());
+        let input = File::open("/dev/null").unwrap();
+        Console::new(input, port, drained, end, interactive)
+    }
+
+    fn received(console: &Console<File, Vec<u8>>) -> u8 {
+        let mut byte = [0];
+        console.port.pio_read(PioAddress(0x3f8), 0, &mut byte);
+        byte[0]
+    }
+
+    #[test]
+    fn escape_x_stops_the_machine() {
+        let mut console = console(true);
+
+        console.typed(&[ESCAPE, ESCAPE_QUIT]);
+
+        assert_eq!(console.end.pulled(), Some(Ending::Stopped));
+    }
+
+    #[test]
+    fn escape_twice_is_for_the_guest() {
+        let mut console = console(true);
+
+        console.typed(&[ESCAPE, ESCAPE]);
+        console.pass_on();
+
+        assert_eq!(received(&console), ESCAPE);
+        assert_eq!(console.end.pulled(), None);
+    }
+
+    #[test]
+    fn piped_input_has_no_escape() {
+        let mut console = console(false);
+
+        console.typed(&[ESCAPE, ESCAPE_QUIT]);
+        console.pass_on();
+
+        assert_eq!(received(&console), ESCAPE);
+        assert_eq!(console.end.pulled(), None);
+    }
+}

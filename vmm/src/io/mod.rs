@@ -1,0 +1,55 @@
+//! The machine's second kind of thread: one event loop that serves console, signals, control
+//! socket and queues.
+
+mod console;
+mod signals;
+
+use std::sync::Arc;
+
+use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
+use thiserror::Error;
+use vmm_sys_util::epoll::EventSet;
+
+use crate::ending::EndSwitch;
+
+pub use console::{Console, Output};
+pub use signals::{Signals, block_signals};
+
+/// Anything that waits for events on the loop.
+pub type Subscriber = Box<dyn MutEventSubscriber + Send>;
+
+/// The loop itself failed.
+#[derive(Debug, Error)]
+#[error("Event loop failed")]
+pub struct LoopError(#[from] event_manager::Error);
+
+/// Serves `subscribers` until the machine ends.
+pub fn serve(subscribers: Vec<Subscriber>, end: &Arc<EndSwitch>) -> Result<(), LoopError> {
+    let mut manager = EventManager::<Subscriber>::new()?;
+    manager.add_subscriber(Box::new(WakeAtEnd(Arc::clone(end))));
+    for subscriber in subscribers {
+        manager.add_subscriber(subscriber);
+    }
+    while end.pulled().is_none() {
+        manager.run()?;
+    }
+    Ok(())
+}
+
+/// Wakes the loop when the machine ends, so that it sees that.
+struct WakeAtEnd(Arc<EndSwitch>);
+
+impl MutEventSubscriber for WakeAtEnd {
+    fn init(&mut self, ops: &mut EventOps) {
+        watch(ops, Events::new(self.0.event(), EventSet::IN));
+    }
+
+    fn process(&mut self, _events: Events, _ops: &mut EventOps) {}
+}
+
+/// Adds `events` to the loop; whether they can be waited for at all.
+pub fn watch(ops: &mut EventOps, events: Events) -> bool {
+    ops.add(events)
+        .inspect_err(|error| tracing::debug!(fd = events.fd(), %error, "cannot be watched"))
+        .is_ok()
+}

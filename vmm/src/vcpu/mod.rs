@@ -1,0 +1,96 @@
+//! Virtual CPUs: one thread each.
+
+pub mod cpuid;
+pub mod exit;
+pub mod gate;
+pub mod state;
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use kvm_ioctls::VcpuFd;
+use tracing::error;
+
+use crate::bus::BusView;
+use crate::ending::{EndSwitch, Ending};
+use exit::{ExitCounters, Next, handle_exit};
+use gate::Gate;
+
+thread_local! {
+    static CURRENT: Cell<u8> = const { Cell::new(0) };
+}
+
+/// The index of the virtual CPU that this thread runs; 0 on threads that run none.
+pub fn current() -> u8 {
+    CURRENT.get()
+}
+
+/// A virtual CPU that is ready to run.
+pub struct Vcpu {
+    /// Its index.
+    pub index: u8,
+    /// KVM's side of it.
+    pub fd: VcpuFd,
+    /// What it sees.
+    pub bus: BusView,
+    /// Counts its exits.
+    pub counters: ExitCounters,
+    /// Holds it.
+    pub gate: Arc<Gate>,
+    /// Ends the machine.
+    pub end: Arc<EndSwitch>,
+}
+
+impl Vcpu {
+    /// Starts its thread, which calls `enter` before it first enters the guest.
+    pub fn spawn<F>(self, enter: F) -> io::Result<JoinHandle<()>>
+    where
+        F: FnOnce() -> Result<(), String> + Send + 'static,
+    {
+        thread::Builder::new()
+            .name(format!("vcpu{}", self.index))
+            .spawn(move || {
+                let leave = Leave(Arc::clone(&self.gate), Arc::clone(&self.end));
+                CURRENT.set(self.index);
+                match enter() {
+                    Ok(()) => self.run(),
+                    Err(reason) => leave.1.pull(Ending::Crash(reason)),
+                }
+            })
+    }
+
+    fn run(mut self) {
+        while self.gate.pass() {
+            let next = match self.fd.run() {
+                Ok(exit) => handle_exit(exit, &mut self.bus, &self.counters),
+                Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Next::Resume,
+                Err(error) => Next::Crash(format!("KVM_RUN failed: {error}")),
+            };
+            if let Next::Crash(reason) = next {
+                let rip = self.fd.get_regs().map_or(0, |regs| regs.rip);
+                error!(
+                    vcpu = self.index,
+                    rip = format_args!("{rip:#x}"),
+                    reason,
+                    "crashed"
+                );
+                self.end.pull(Ending::Crash(reason));
+                return;
+            }
+        }
+    }
+}
+
+/// Tells the gate that this thread left, even by a panic.
+struct Leave(Arc<Gate>, Arc<EndSwitch>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.1.pull(Ending::Crash("the VMM panicked".into()));
+        }
+        self.0.leave();
+    }
+}
