@@ -6,7 +6,7 @@ use mmio::Bar;
 use parking_lot::Mutex;
 
 use crate::config::Config;
-use crate::pmc::Signalling;
+use crate::interrupts::Signalling;
 use crate::shared::Shared;
 
 /// Bytes of configuration space, the extended part included.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::interrupts::Interrupts;
 use crate::memory::Memory;
-use crate::pmc::Interrupts;
-use crate::ptimer::Clock;
 use crate::register_file::RegisterFile;
 
 /// The card's commons. Nothing here is locked across a unit's handler.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::bus::NoInterrupts;
+use crate::clock::Clock;
 use crate::config::Config;
+use crate::interrupts::Interrupts;
 use crate::memory::Memory;
-use crate::pmc::Interrupts;
-use crate::ptimer::Clock;
 use crate::register_file::RegisterFile;
 use crate::shared::Shared;
 

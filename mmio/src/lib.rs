@@ -16,9 +16,11 @@
 
 mod access;
 pub mod layout;
+mod map;
 mod register;
 pub mod regs;
 pub mod trace;
 
 pub use access::{Access, Bar, Direction, VmId, Width};
-pub use register::{Hit, Kind, RegId, Register, RegisterMap, Unit};
+pub use map::{Hit, RegisterMap};
+pub use register::{Kind, RegId, Register, Unit};
