@@ -1,36 +1,37 @@
 //! One virtual machine: built, run, taken down.
 
 use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::Instant;
 
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use mmio::VmId;
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::info;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::boot::{self, BootError, BootSource, Entry};
 use crate::bus::{AddressSpace, BusError};
+use crate::control::{ControlServer, Controller, Switches};
 use crate::devices::keyboard::Keyboard;
 use crate::devices::power::{self, Power};
 use crate::devices::serial::Serial;
 use crate::ending::{EndSwitch, Ending};
 use crate::io::{self as events, Console, LoopError, Output, Signals, Subscriber};
 use crate::irq::Interrupts;
-use crate::layout;
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::metrics::Metrics;
 use crate::pci::{HostBridge, PciError, PciHost};
+use crate::seccomp::SeccompMode;
 use crate::vcpu::exit::ExitCounters;
-use crate::vcpu::gate::{Gate, Kick, install_kick_handler};
+use crate::vcpu::gate::{Gate, install_kick_handler};
 use crate::vcpu::state::StateError;
-use crate::vcpu::{Vcpu, cpuid, state};
+use crate::vcpu::{Team, Vcpu, cpuid, state};
+use crate::virtio::{Block, DiskOptions, Rng, VirtioDevice, VirtioPci};
 use crate::vm::{HostMemory, KvmVm, VmError, VmOps, call};
-
-/// How long processors get to leave the guest when the machine ends.
-const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+use crate::{layout, logging};
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -41,6 +42,12 @@ pub struct MachineConfig {
     pub memory: u64,
     /// Number of processors.
     pub cpus: u8,
+    /// Where to listen for actions.
+    pub control: Option<PathBuf>,
+    /// Disks, in the order in which the guest finds them.
+    pub disks: Vec<DiskOptions>,
+    /// Whether threads are kept from system calls that they do not need.
+    pub seccomp: SeccompMode,
 }
 
 /// Why a machine could not be built or run.
@@ -70,6 +77,22 @@ pub enum MachineError {
     /// A device does not fit the PCI bus.
     #[error(transparent)]
     Pci(#[from] PciError),
+    /// A disk image cannot be opened.
+    #[error("Cannot open the disk {}", path.display())]
+    Disk {
+        /// The image.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The control socket cannot be had.
+    #[error("Cannot listen at {}", path.display())]
+    Control {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// Threads, events or signals could not be had.
     #[error("Cannot set up the machine's threads")]
     Io(#[from] io::Error),
@@ -81,10 +104,9 @@ pub enum MachineError {
 /// A running machine.
 pub struct Machine {
     end: Arc<EndSwitch>,
-    gate: Arc<Gate>,
-    vcpus: Vec<JoinHandle<()>>,
     io: JoinHandle<Result<(), LoopError>>,
-    /// Memory slots refer to it until the hypervisor's file is closed, which the devices do.
+    vcpus: Team,
+    /// Behind the processors, which must not run without it.
     _memory: GuestMemory,
 }
 
@@ -93,66 +115,63 @@ impl Machine {
     pub fn start(config: &MachineConfig) -> Result<Self, MachineError> {
         events::block_signals()?;
         install_kick_handler()?;
-
         let vm = Arc::new(KvmVm::new()?);
         check_size(&vm, config.memory)?;
         let memory = memory::create(config.memory)?;
-        let mut slots = 0;
-        for range in memory::ranges(&memory) {
-            let region = HostMemory {
-                guest: range.guest,
-                len: range.len,
-                host: range.host,
-                read_only: false,
-            };
-            vm.add_memory(slots, region)?;
-            slots += 1;
-        }
-
+        let slots = map_memory(&*vm, &memory)?;
         let end = Arc::new(EndSwitch::new()?);
         let metrics = Arc::new(Metrics::default());
+
         let ops: Arc<dyn VmOps> = vm.clone();
         let interrupts = Interrupts::new(Arc::clone(&ops));
         let space = AddressSpace::new();
         let pci = PciHost::new(VmId(0), ops, Arc::clone(&space), config.memory, slots)?;
         pci.plug(Arc::new(HostBridge::new()))?;
         pci.connect()?;
-        let subscribers = board(&space, &interrupts, &end)?;
+        let mut subscribers = board(&space, &interrupts, &end)?;
+        for (name, device) in virtio_devices(&config.disks)? {
+            let requests = metrics.counter("virtio_doorbells_total", &[("device", &name)]);
+            let slot = pci.next_slot()?;
+            let device = VirtioPci::new(device, slot, &interrupts, memory.clone(), requests)?;
+            subscribers.push(Box::new(device.handler()));
+            pci.plug(device)?;
+        }
 
         boot::acpi::write(&memory, config.cpus, config.memory).map_err(MachineError::Acpi)?;
         let entry = boot::load(&config.boot, &memory)?;
         let gate = Arc::new(Gate::default());
-        let mut vcpus = Vec::new();
-        for index in 0..config.cpus {
-            vcpus.push(Vcpu {
-                index,
-                fd: processor(&vm, index, config.cpus, entry, &memory)?,
-                bus: space.view(),
-                counters: ExitCounters::new(&metrics, index),
-                gate: Arc::clone(&gate),
-                end: Arc::clone(&end),
-            });
-        }
+        let vcpus = (0..config.cpus)
+            .map(|index| {
+                Ok(Vcpu {
+                    index,
+                    fd: processor(&vm, index, config.cpus, entry, &memory)?,
+                    bus: space.view(),
+                    counters: ExitCounters::new(&metrics, index),
+                    gate: Arc::clone(&gate),
+                    end: Arc::clone(&end),
+                })
+            })
+            .collect::<Result<_, MachineError>>()?;
+        let vcpus = Team::start(vcpus, Arc::clone(&gate), config.seccomp)?;
 
-        let loop_end = Arc::clone(&end);
-        let io = thread::Builder::new().name("io".into()).spawn(move || {
-            let result = events::serve(subscribers, &loop_end);
-            if result.is_err() {
-                loop_end.pull(Ending::Crash("the event loop failed".into()));
-            }
-            result
-        })?;
-        let vcpus = vcpus
-            .into_iter()
-            .map(|vcpu| vcpu.spawn(|| Ok(())))
-            .collect::<io::Result<Vec<_>>>()
-            .inspect_err(|_| end.pull(Ending::Stopped))?;
+        if let Some(path) = &config.control {
+            let controller = Controller {
+                gate,
+                vcpus: vcpus.kicks(),
+                end: Arc::clone(&end),
+                metrics,
+                switches: switches(),
+                memory: config.memory,
+                started: Instant::now(),
+            };
+            subscribers.push(Box::new(listen(path, controller)?));
+        }
+        let io = spawn_loop(subscribers, Arc::clone(&end), config.seccomp)?;
         info!(cpus = config.cpus, memory = config.memory, "started");
         Ok(Machine {
             end,
-            gate,
-            vcpus,
             io,
+            vcpus,
             _memory: memory,
         })
     }
@@ -160,14 +179,7 @@ impl Machine {
     /// Waits for the machine's end and takes it down.
     pub fn wait(self) -> Result<Ending, MachineError> {
         let served = self.io.join();
-        let kicks: Vec<_> = self.vcpus.iter().map(Kick::new).collect();
-        if !self.gate.dismiss(&kicks, LEAVE_LIMIT) {
-            warn!("a virtual CPU does not leave");
-        }
-        for vcpu in self.vcpus {
-            // A panic was reported where it happened, and as the machine's ending.
-            let _ = vcpu.join();
-        }
+        drop(self.vcpus);
         if let Ok(result) = served {
             result?;
         }
@@ -178,6 +190,51 @@ impl Machine {
         info!(?ending, "ended");
         Ok(ending)
     }
+}
+
+/// Starts the event loop's thread.
+fn spawn_loop(
+    subscribers: Vec<Subscriber>,
+    end: Arc<EndSwitch>,
+    seccomp: SeccompMode,
+) -> io::Result<JoinHandle<Result<(), LoopError>>> {
+    thread::Builder::new().name("io".into()).spawn(move || {
+        let result = events::serve(subscribers, &end, seccomp);
+        if result.is_err() {
+            end.pull(Ending::Crash("the event loop failed".into()));
+        }
+        result
+    })
+}
+
+/// Gives the machine its RAM; returns how many memory slots that took.
+fn map_memory(vm: &dyn VmOps, memory: &GuestMemory) -> Result<u32, VmError> {
+    let mut slots = 0;
+    for range in memory::ranges(memory) {
+        let region = HostMemory {
+            guest: range.guest,
+            len: range.len,
+            host: range.host,
+            read_only: false,
+        };
+        vm.add_memory(slots, region)?;
+        slots += 1;
+    }
+    Ok(slots)
+}
+
+fn listen(path: &Path, controller: Controller) -> Result<ControlServer, MachineError> {
+    ControlServer::bind(path, Arc::new(controller)).map_err(|source| MachineError::Control {
+        path: path.into(),
+        source,
+    })
+}
+
+/// What can be switched on every machine.
+fn switches() -> Switches {
+    let mut switches = Switches::default();
+    switches.add("log", logging::set_filter);
+    switches
 }
 
 /// Refuses memory whose BAR window lies beyond the physical address width.
@@ -219,6 +276,23 @@ fn board(
     let console = Console::new(stdin, serial, drained, Arc::clone(end), interactive);
     let signals = Signals::new(Arc::clone(end))?;
     Ok(vec![Box::new(console), Box::new(signals)])
+}
+
+/// A virtio device and what its counters call it.
+type NamedDevice = (String, Box<dyn VirtioDevice>);
+
+/// The disks and the source of entropy, by name.
+fn virtio_devices(disks: &[DiskOptions]) -> Result<Vec<NamedDevice>, MachineError> {
+    let mut devices: Vec<NamedDevice> = Vec::new();
+    for (index, options) in disks.iter().enumerate() {
+        let disk = Block::open(options).map_err(|source| MachineError::Disk {
+            path: options.path.clone(),
+            source,
+        })?;
+        devices.push((format!("disk{index}"), Box::new(disk)));
+    }
+    devices.push(("rng".into(), Box::new(Rng::default())));
+    Ok(devices)
 }
 
 /// Creates processor `index`; the first one starts at `entry`.

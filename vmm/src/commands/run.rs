@@ -10,8 +10,10 @@ use tracing::info;
 use crate::boot::BootSource;
 use crate::ending::Ending;
 use crate::machine::{Machine, MachineConfig};
+use crate::seccomp::{self, Sandbox, SeccompMode};
 use crate::size::Size;
 use crate::terminal::RawTerminal;
+use crate::virtio::DiskOptions;
 
 /// Arguments of `gpuvm run`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +37,18 @@ pub struct Args {
     /// Number of virtual CPUs.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     cpus: u8,
+
+    /// A raw disk image; may be given several times.
+    #[arg(long, value_name = "FILE[,ro]")]
+    disk: Vec<DiskOptions>,
+
+    /// Listen here for actions: see `gpuvm ctl`.
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+
+    /// What happens on a system call that the VMM does not need.
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    seccomp: SeccompMode,
 
     /// What to do when the guest resets itself.
     #[arg(long, value_enum, default_value_t = OnReset::Restart)]
@@ -60,8 +74,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         },
         memory: args.memory.bytes(),
         cpus: args.cpus,
+        control: args.control,
+        disks: args.disk,
+        seccomp: args.seccomp,
     };
     let _terminal = RawTerminal::new().context("Cannot set up the terminal")?;
+    seccomp::enter(Sandbox::Process, args.seccomp)?;
     loop {
         let ending = Machine::start(&config)?.wait()?;
         if ending == Ending::Reset && args.on_reset == OnReset::Restart {

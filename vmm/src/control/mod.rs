@@ -5,6 +5,12 @@
 
 mod action;
 mod client;
+mod controller;
+mod server;
+mod switches;
 
 pub use action::{Action, Reply, RunState, Status};
 pub use client::{Client, ClientError};
+pub use controller::Controller;
+pub use server::ControlServer;
+pub use switches::{SwitchError, Switches};

@@ -11,6 +11,7 @@ use thiserror::Error;
 use vmm_sys_util::epoll::EventSet;
 
 use crate::ending::EndSwitch;
+use crate::seccomp::{self, Sandbox, SeccompError, SeccompMode};
 
 pub use console::{Console, Output};
 pub use signals::{Signals, block_signals};
@@ -20,16 +21,27 @@ pub type Subscriber = Box<dyn MutEventSubscriber + Send>;
 
 /// The loop itself failed.
 #[derive(Debug, Error)]
-#[error("Event loop failed")]
-pub struct LoopError(#[from] event_manager::Error);
+pub enum LoopError {
+    /// Events cannot be waited for.
+    #[error("Event loop failed")]
+    Events(#[from] event_manager::Error),
+    /// It must not run unfiltered.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+}
 
-/// Serves `subscribers` until the machine ends.
-pub fn serve(subscribers: Vec<Subscriber>, end: &Arc<EndSwitch>) -> Result<(), LoopError> {
+/// Serves `subscribers` until the machine ends, under a filter of system calls.
+pub fn serve(
+    subscribers: Vec<Subscriber>,
+    end: &Arc<EndSwitch>,
+    seccomp: SeccompMode,
+) -> Result<(), LoopError> {
     let mut manager = EventManager::<Subscriber>::new()?;
     manager.add_subscriber(Box::new(WakeAtEnd(Arc::clone(end))));
     for subscriber in subscribers {
         manager.add_subscriber(subscriber);
     }
+    seccomp::enter(Sandbox::Io, seccomp)?;
     while end.pulled().is_none() {
         manager.run()?;
     }

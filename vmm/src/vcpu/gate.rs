@@ -65,6 +65,11 @@ impl Gate {
         self.signal() == Signal::Go
     }
 
+    /// Whether processors are to wait.
+    pub fn held(&self) -> bool {
+        self.signal() == Signal::Wait
+    }
+
     /// A processor reports that it left.
     pub fn leave(&self) {
         self.state.lock().left += 1;

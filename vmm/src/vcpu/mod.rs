@@ -4,6 +4,7 @@ pub mod cpuid;
 pub mod exit;
 pub mod gate;
 pub mod state;
+mod team;
 
 use std::cell::Cell;
 use std::io;
@@ -15,8 +16,11 @@ use tracing::error;
 
 use crate::bus::BusView;
 use crate::ending::{EndSwitch, Ending};
+use crate::seccomp::{self, Sandbox, SeccompMode};
 use exit::{ExitCounters, Next, handle_exit};
 use gate::Gate;
+
+pub use team::Team;
 
 thread_local! {
     static CURRENT: Cell<u8> = const { Cell::new(0) };
@@ -44,19 +48,16 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// Starts its thread, which calls `enter` before it first enters the guest.
-    pub fn spawn<F>(self, enter: F) -> io::Result<JoinHandle<()>>
-    where
-        F: FnOnce() -> Result<(), String> + Send + 'static,
-    {
+    /// Starts its thread, under a filter of system calls.
+    pub fn spawn(self, seccomp: SeccompMode) -> io::Result<JoinHandle<()>> {
         thread::Builder::new()
             .name(format!("vcpu{}", self.index))
             .spawn(move || {
                 let leave = Leave(Arc::clone(&self.gate), Arc::clone(&self.end));
                 CURRENT.set(self.index);
-                match enter() {
+                match seccomp::enter(Sandbox::Vcpu, seccomp) {
                     Ok(()) => self.run(),
-                    Err(reason) => leave.1.pull(Ending::Crash(reason)),
+                    Err(error) => leave.1.pull(Ending::Crash(error.to_string())),
                 }
             })
     }

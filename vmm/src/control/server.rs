@@ -1,0 +1,204 @@
+//! The answering side of the control socket.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_manager::{EventOps, Events, MutEventSubscriber};
+use tracing::debug;
+use vmm_sys_util::epoll::EventSet;
+
+use super::{Controller, Reply};
+use crate::io::watch;
+
+/// Most clients at a time.
+const MOST_CLIENTS: usize = 16;
+/// Longest request.
+const LONGEST_LINE: usize = 64 << 10;
+/// How long a client may take to read its answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The control socket of one machine. Its file goes with it.
+#[derive(Debug)]
+pub struct ControlServer {
+    listener: UnixListener,
+    path: PathBuf,
+    clients: BTreeMap<RawFd, Connection>,
+    controller: Arc<Controller>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: UnixStream,
+    line: Vec<u8>,
+}
+
+impl ControlServer {
+    /// Listens at `path` for actions that `controller` performs. A socket that a machine left
+    /// behind there is replaced.
+    pub fn bind(path: &Path, controller: Arc<Controller>) -> io::Result<Self> {
+        let listener = match UnixListener::bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if UnixStream::connect(path).is_ok() {
+                    return Err(error);
+                }
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)?
+            }
+            result => result?,
+        };
+        listener.set_nonblocking(true)?;
+        Ok(ControlServer {
+            listener,
+            path: path.into(),
+            clients: BTreeMap::new(),
+            controller,
+        })
+    }
+
+    fn accept(&mut self, ops: &mut EventOps) {
+        // A client that gave up in the meantime is no error.
+        let Ok((stream, _)) = self.listener.accept() else {
+            return;
+        };
+        let ready = stream.set_write_timeout(Some(PATIENCE)).is_ok();
+        if self.clients.len() >= MOST_CLIENTS || !ready {
+            debug!("client refused");
+            return;
+        }
+        if watch(ops, Events::new(&stream, EventSet::IN)) {
+            let line = Vec::new();
+            self.clients
+                .insert(stream.as_raw_fd(), Connection { stream, line });
+        }
+    }
+}
+
+impl Connection {
+    /// Reads what is there and answers whole lines; `false` when the client is to go.
+    fn serve(&mut self, controller: &Controller) -> bool {
+        let mut bytes = [0; 4096];
+        let count = match self.stream.read(&mut bytes) {
+            Ok(0) => return false,
+            Ok(count) => count,
+            Err(error) => return error.kind() == io::ErrorKind::Interrupted,
+        };
+        self.line.extend_from_slice(&bytes[..count]);
+        while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.line.drain(..=end).collect();
+            if self.answer(&line, controller).is_err() {
+                return false;
+            }
+        }
+        self.line.len() <= LONGEST_LINE
+    }
+
+    fn answer(&mut self, line: &[u8], controller: &Controller) -> io::Result<()> {
+        let reply = match serde_json::from_slice(line) {
+            Ok(action) => controller.perform(&action),
+            Err(error) => Reply::Error(format!("not an action: {error}")),
+        };
+        let mut answer = serde_json::to_vec(&reply)?;
+        answer.push(b'\n');
+        self.stream.write_all(&answer)
+    }
+}
+
+impl MutEventSubscriber for ControlServer {
+    fn init(&mut self, ops: &mut EventOps) {
+        watch(ops, Events::new(&self.listener, EventSet::IN));
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        let fd = events.fd();
+        if fd == self.listener.as_raw_fd() {
+            self.accept(ops);
+        } else if let Some(client) = self.clients.get_mut(&fd)
+            && !client.serve(&self.controller)
+        {
+            // Its descriptor is closed behind this, which would end the watch as well.
+            let _ = ops.remove(Events::empty(&client.stream));
+            self.clients.remove(&fd);
+        }
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        // It may have been removed already.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Action, Client, RunState};
+    use crate::io::{Subscriber, serve};
+    use crate::seccomp::SeccompMode;
+
+    /// Serves a controller without processors while `talk` runs; `talk` must stop the machine.
+    fn with_server(talk: impl FnOnce(&Path)) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control");
+        let controller = Arc::new(Controller::for_test());
+        let server = ControlServer::bind(&path, Arc::clone(&controller)).unwrap();
+        let thread = std::thread::spawn(move || {
+            let subscribers: Vec<Subscriber> = vec![Box::new(server)];
+            serve(subscribers, controller.end(), SeccompMode::On).unwrap();
+        });
+        talk(&path);
+        thread.join().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn client_gets_an_answer_to_each_action() {
+        with_server(|path| {
+            let mut client = Client::connect(path).unwrap();
+            assert_eq!(client.call(&Action::Pause).unwrap(), Reply::Done);
+            let Reply::Status(status) = client.call(&Action::Status).unwrap() else {
+                panic!("no status");
+            };
+            assert_eq!(status.state, RunState::Paused);
+            assert_eq!(client.call(&Action::Stop).unwrap(), Reply::Done);
+        });
+    }
+
+    #[test]
+    fn nonsense_is_answered_and_an_endless_line_is_cut_off() {
+        with_server(|path| {
+            let mut stream = UnixStream::connect(path).unwrap();
+            stream.write_all(b"nonsense\n").unwrap();
+            let mut answer = [0; 9];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"{\"error\":");
+
+            let mut stream = UnixStream::connect(path).unwrap();
+            let flood = vec![b'x'; 2 * LONGEST_LINE];
+            // The server hangs up before or after the last byte.
+            let _ = stream.write_all(&flood);
+            assert!(!matches!(stream.read(&mut answer), Ok(1..)));
+
+            let mut client = Client::connect(path).unwrap();
+            assert_eq!(client.call(&Action::Stop).unwrap(), Reply::Done);
+        });
+    }
+
+    #[test]
+    fn socket_in_use_is_left_alone_and_a_stale_one_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control");
+        drop(UnixListener::bind(&path).unwrap());
+        let controller = Arc::new(Controller::for_test());
+
+        let _server = ControlServer::bind(&path, Arc::clone(&controller)).unwrap();
+
+        let error = ControlServer::bind(&path, controller).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,307 @@
+//! What system calls the VMM's threads may make.
+//!
+//! Filters stack: all threads live under that of the process, which has what building a machine
+//! takes; processors and the event loop add their own, much smaller ones.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use clap::ValueEnum;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
+};
+use thiserror::Error;
+use vmm_sys_util::signal::register_signal_handler;
+
+use crate::terminal;
+
+/// What happens on a system call that is not allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SeccompMode {
+    /// The VMM ends.
+    #[default]
+    On,
+    /// The kernel's audit log names it, and it goes on.
+    Log,
+    /// There are no filters.
+    Off,
+}
+
+/// A kind of thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    /// The main thread; all others start under it.
+    Process,
+    /// A virtual CPU.
+    Vcpu,
+    /// The event loop.
+    Io,
+}
+
+/// Why a thread is not filtered.
+#[derive(Debug, Error)]
+pub enum SeccompError {
+    /// The filter does not compile.
+    #[error("Cannot build a system call filter")]
+    Build(#[from] seccompiler::BackendError),
+    /// The kernel refused it.
+    #[error("Cannot install a system call filter")]
+    Install(#[from] seccompiler::Error),
+    /// The handler that reports violations could not be installed.
+    #[error("Cannot watch for system call violations")]
+    Handler(#[from] io::Error),
+}
+
+/// What every thread needs: memory, locks, its own end, and the log.
+const COMMON: &[i64] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_fcntl,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_madvise,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_read,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_yield,
+    libc::SYS_set_robust_list,
+    libc::SYS_sigaltstack,
+    libc::SYS_tgkill,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// What the event loop needs beyond that.
+const IO: &[i64] = &[
+    libc::SYS_accept4,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_wait,
+    libc::SYS_fdatasync,
+    libc::SYS_getsockopt,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_unlink,
+];
+
+/// What building a machine needs beyond both. Nothing here starts a program, changes a
+/// credential or reaches beyond the machine's own files.
+const BUILD: &[i64] = &[
+    libc::SYS_arch_prctl,
+    libc::SYS_bind,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_connect,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_epoll_create1,
+    libc::SYS_eventfd2,
+    libc::SYS_fstat,
+    libc::SYS_ftruncate,
+    libc::SYS_getdents64,
+    libc::SYS_ioctl,
+    libc::SYS_listen,
+    libc::SYS_lseek,
+    libc::SYS_membarrier,
+    libc::SYS_memfd_create,
+    libc::SYS_newfstatat,
+    libc::SYS_open,
+    libc::SYS_openat,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_prctl,
+    libc::SYS_pread64,
+    libc::SYS_prlimit64,
+    libc::SYS_readlink,
+    libc::SYS_rt_sigaction,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_seccomp,
+    libc::SYS_set_tid_address,
+    libc::SYS_signalfd4,
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_statx,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+];
+
+/// Calls on devices that running threads make (`linux/kvm.h`, `asm/ioctls.h`).
+const IOCTLS: &[u64] = &[
+    0xae80,      // KVM_RUN
+    0x8090_ae81, // KVM_GET_REGS
+    0x4020_ae46, // KVM_SET_USER_MEMORY_REGION
+    0x4008_ae61, // KVM_IRQ_LINE
+    0x4008_ae6a, // KVM_SET_GSI_ROUTING
+    0x4020_ae76, // KVM_IRQFD
+    0x4040_ae79, // KVM_IOEVENTFD
+    0x5401,      // TCGETS
+    0x5402,      // TCSETS
+];
+
+/// Puts the calling thread into `sandbox`.
+pub fn enter(sandbox: Sandbox, mode: SeccompMode) -> Result<(), SeccompError> {
+    let action = match mode {
+        SeccompMode::On => SeccompAction::Trap,
+        SeccompMode::Log => SeccompAction::Log,
+        SeccompMode::Off => return Ok(()),
+    };
+    if sandbox == Sandbox::Process {
+        register_signal_handler(libc::SIGSYS, report_violation)
+            .map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
+    }
+    let filter = SeccompFilter::new(
+        rules(sandbox)?,
+        action,
+        SeccompAction::Allow,
+        TargetArch::x86_64,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    Ok(apply_filter(&program)?)
+}
+
+fn rules(sandbox: Sandbox) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    let lists: &[&[i64]] = match sandbox {
+        Sandbox::Process => &[COMMON, IO, BUILD],
+        Sandbox::Io => &[COMMON, IO],
+        Sandbox::Vcpu => &[COMMON],
+    };
+    let mut rules: BTreeMap<_, _> = lists
+        .iter()
+        .flat_map(|list| list.iter().map(|call| (*call, Vec::new())))
+        .collect();
+    if sandbox != Sandbox::Process {
+        let ioctls = IOCTLS.iter().map(|request| argument_is(1, *request));
+        rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
+    }
+    // No thread makes memory executable.
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![argument_lacks(2, libc::PROT_EXEC as u64)?]);
+    }
+    Ok(rules)
+}
+
+/// Argument `index` is `value`, in the low half that the kernel looks at.
+fn argument_is(index: u8, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    let condition = SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
+    SeccompRule::new(vec![condition])
+}
+
+/// None of `bits` is set in argument `index`.
+fn argument_lacks(index: u8, bits: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    let operator = SeccompCmpOp::MaskedEq(bits);
+    let condition = SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, 0)?;
+    SeccompRule::new(vec![condition])
+}
+
+/// Handles SIGSYS: puts the terminal back, says which call it was and ends the process.
+extern "C" fn report_violation(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
+    /// Bytes of `siginfo_t` before the number of the system call: three integers, padding and
+    /// the address of the instruction (`asm-generic/siginfo.h`).
+    const SYSCALL_AT: usize = 24;
+
+    terminal::restore();
+    // SAFETY: the kernel passes a whole `siginfo_t`, and for SIGSYS that field is an integer.
+    let call = unsafe { info.cast::<u8>().add(SYSCALL_AT).cast::<i32>().read() };
+    let mut text = *b"gpuvm: seccomp stopped system call     \n";
+    let mut at = text.len() - 2;
+    let mut rest = call.unsigned_abs();
+    loop {
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        at -= 1;
+        if rest == 0 || text[at] != b' ' {
+            break;
+        }
+    }
+    // SAFETY: the buffer is valid for its length.
+    unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+    // SAFETY: ends the process at once, which is allowed in a signal handler.
+    unsafe { libc::_exit(128 + signal) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// What a call yields in a thread under `sandbox`, where denied calls fail with EXDEV.
+    fn under(sandbox: Sandbox, call: fn() -> i64) -> Result<(), i32> {
+        thread::spawn(move || {
+            let filter = SeccompFilter::new(
+                rules(sandbox).unwrap(),
+                SeccompAction::Errno(libc::EXDEV as u32),
+                SeccompAction::Allow,
+                TargetArch::x86_64,
+            )
+            .unwrap();
+            let program: BpfProgram = filter.try_into().unwrap();
+            apply_filter(&program).unwrap();
+            match call() {
+                -1 => Err(io::Error::last_os_error().raw_os_error().unwrap()),
+                _ => Ok(()),
+            }
+        })
+        .join()
+        .unwrap()
+    }
+
+    fn map(protection: i32) -> i64 {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
+        at as i64
+    }
+
+    fn open() -> i64 {
+        // SAFETY: the path is a terminated string.
+        i64::from(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) })
+    }
+
+    #[test]
+    fn processors_and_event_loop_open_no_files() {
+        for sandbox in [Sandbox::Vcpu, Sandbox::Io] {
+            assert_eq!(under(sandbox, open), Err(libc::EXDEV));
+        }
+        assert_eq!(under(Sandbox::Process, open), Ok(()));
+    }
+
+    #[test]
+    fn nobody_gets_executable_memory() {
+        for sandbox in [Sandbox::Process, Sandbox::Vcpu, Sandbox::Io] {
+            let executable = || map(libc::PROT_READ | libc::PROT_EXEC);
+            assert_eq!(under(sandbox, executable), Err(libc::EXDEV));
+            assert_eq!(under(sandbox, || map(libc::PROT_READ)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn processors_make_the_named_ioctls_only() {
+        // SAFETY: neither request has an operand that is written with a bad descriptor.
+        let other = || i64::from(unsafe { libc::ioctl(-1, 0x5413) });
+        // SAFETY: as above.
+        let run = || i64::from(unsafe { libc::ioctl(-1, 0xae80) });
+
+        assert_eq!(under(Sandbox::Vcpu, other), Err(libc::EXDEV));
+        assert_eq!(under(Sandbox::Vcpu, run), Err(libc::EBADF));
+    }
+}
