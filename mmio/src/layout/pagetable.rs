@@ -121,6 +121,11 @@ impl Pde {
         Self(entry)
     }
 
+    /// The same tables, which describe as many bytes as those of `other`.
+    pub const fn with_span_of(self, other: Self) -> Self {
+        Self(self.0 & !0xc | other.0 & 0xc)
+    }
+
     const fn target(aperture: Aperture) -> u64 {
         match aperture {
             Aperture::Vram => 1,
@@ -297,6 +302,10 @@ mod tests {
             let entry = Pde::new(large, small);
             prop_assert_eq!(entry.large(), large);
             prop_assert_eq!(entry.small(), small);
+            prop_assert_eq!(entry.span(), 128 << 20);
+            let short = entry.with_span_of(Pde(0x8));
+            prop_assert_eq!((short.large(), short.small()), (large, small));
+            prop_assert_eq!(short.span(), 32 << 20);
         }
 
         #[test]

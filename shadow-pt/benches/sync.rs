@@ -1,0 +1,232 @@
+//! What a sync costs on memory of the process: `cargo bench -p shadow-pt`.
+//!
+//! The address space is that of a process with some buffers: eight tables of small pages and eight
+//! of large. Benchmarks of entries report items, so the time per entry is the inverse of the
+//! throughput.
+
+use std::hint::black_box;
+
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use mmio::layout::pagetable::{
+    Aperture, Geometry, LARGE_COUNT, Pde, Pte, SMALL_COUNT, TablePointer,
+};
+use shadow_pt::{
+    AddressSpace, Algorithm, CardTables, GuestAddress, GuestTables, PageTimes, RamRegion, Shadow,
+    TablePool, Translation, Untracked, Vm, Walker, WriteTracker,
+};
+
+const MIB: u64 = 1 << 20;
+/// Bytes of the guest's video memory.
+const VRAM: u64 = 64 * MIB;
+const DIRECTORY: u64 = MIB;
+/// Tables of small pages, one after the other.
+const SMALL: u64 = 2 * MIB;
+/// Tables of large pages.
+const LARGE: u64 = 8 * MIB;
+/// Tables of either kind.
+const TABLES: u64 = 8;
+/// Bytes of a table of small pages.
+const SMALL_BYTES: u64 = SMALL_COUNT * 8;
+const ALGORITHMS: [Algorithm; 3] = [Algorithm::Naive, Algorithm::Bulk, Algorithm::Incremental];
+
+fn main() {
+    divan::main();
+}
+
+/// The guest's video memory and the card's memory for shadow tables.
+struct Memories {
+    vram: Vec<u64>,
+    pool: Vec<u64>,
+}
+
+impl Memories {
+    fn guest(&self, at: GuestAddress, len: usize) -> &[u64] {
+        match at {
+            GuestAddress::Vram(address) => &self.vram[(address / 8) as usize..][..len],
+            GuestAddress::Ram(address) => unreachable!("no table is in RAM at {address:#x}"),
+        }
+    }
+}
+
+impl GuestTables for Memories {
+    fn read_word(&mut self, at: GuestAddress) -> u32 {
+        let (GuestAddress::Vram(address) | GuestAddress::Ram(address)) = at;
+        (self.guest(at, 1)[0] >> (address % 8 * 8)) as u32
+    }
+
+    fn read_block(&mut self, at: GuestAddress, out: &mut [u64]) {
+        out.copy_from_slice(self.guest(at, out.len()));
+    }
+}
+
+impl CardTables for Memories {
+    fn write_word(&mut self, address: u64, word: u32) {
+        let entry = &mut self.pool[(address / 8) as usize];
+        let shift = address % 8 * 8;
+        *entry = *entry & !(0xffff_ffff << shift) | u64::from(word) << shift;
+    }
+
+    fn write_block(&mut self, address: u64, entries: &[u64]) {
+        self.pool[(address / 8) as usize..][..entries.len()].copy_from_slice(entries);
+    }
+}
+
+/// A VM with one address space.
+struct Machine<T> {
+    memories: Memories,
+    policy: Translation,
+    pool: TablePool,
+    tracker: T,
+    shadow: Option<Shadow>,
+}
+
+impl<T: WriteTracker> Machine<T> {
+    /// Its tables are full, and it is in shadow.
+    fn new(tracker: T) -> Self {
+        let mut machine = Self {
+            memories: Memories {
+                vram: vec![0; (VRAM / 8) as usize],
+                pool: vec![0; (16 * MIB / 8) as usize],
+            },
+            policy: Translation::new(
+                (128 * MIB, VRAM),
+                0,
+                [RamRegion {
+                    start: 0,
+                    len: 1 << 30,
+                }],
+            )
+            .unwrap(),
+            pool: TablePool::new(0, 16 * MIB),
+            tracker,
+            shadow: None,
+        };
+        let table = |address| {
+            Some(TablePointer {
+                aperture: Aperture::Vram,
+                address,
+                volatile: false,
+            })
+        };
+        for n in 0..TABLES {
+            let (small, large) = (SMALL + n * SMALL_BYTES, LARGE + n * LARGE_COUNT * 8);
+            machine.put(DIRECTORY + n * 8, Pde::new(table(large), table(small)).0);
+            for index in 0..SMALL_COUNT {
+                machine.put(small + index * 8, Self::page(index));
+            }
+            for index in 0..LARGE_COUNT {
+                machine.put(
+                    large + index * 8,
+                    Pte::new(Aperture::Vram, (index << 17) % VRAM).0,
+                );
+            }
+        }
+        let at = GuestAddress::Vram(DIRECTORY);
+        let shadow = Shadow::new(at, Geometry::default(), &mut machine.vm()).unwrap();
+        machine.shadow = Some(shadow);
+        machine.sync(Algorithm::Bulk);
+        machine.sync(Algorithm::Incremental);
+        machine
+    }
+
+    /// A page of RAM or of video memory.
+    fn page(index: u64) -> u64 {
+        match index % 2 {
+            0 => Pte::new(Aperture::SysCoherent, index << 12).0,
+            _ => Pte::new(Aperture::Vram, (index << 12) % VRAM).0,
+        }
+    }
+
+    fn put(&mut self, address: u64, entry: u64) {
+        self.memories.vram[(address / 8) as usize] = entry;
+    }
+
+    fn vm(&mut self) -> Vm<'_, Memories> {
+        Vm {
+            memory: &mut self.memories,
+            policy: &self.policy,
+            pool: &mut self.pool,
+            tracker: &mut self.tracker,
+        }
+    }
+
+    fn sync(&mut self, algorithm: Algorithm) {
+        let mut shadow = self.shadow.take().unwrap();
+        let (report, retired) = shadow.sync(algorithm, &mut self.vm());
+        black_box(report);
+        self.pool.release(retired);
+        self.shadow = Some(shadow);
+    }
+}
+
+/// Nothing changed since the last sync.
+#[divan::bench(args = ALGORITHMS)]
+fn nothing_changed(bencher: Bencher, algorithm: Algorithm) {
+    let mut machine = Machine::new(PageTimes::new(VRAM));
+    bencher.bench_local(|| machine.sync(algorithm));
+}
+
+/// Nothing changed, but only reading can tell.
+#[divan::bench]
+fn nothing_changed_untracked(bencher: Bencher) {
+    let mut machine = Machine::new(Untracked);
+    let bytes = 0x1_0000 + TABLES * (SMALL_BYTES + LARGE_COUNT * 8);
+    bencher
+        .counter(BytesCount::new(bytes))
+        .bench_local(|| machine.sync(Algorithm::Incremental));
+}
+
+/// As many entries in a row changed, as when a buffer is mapped or unmapped.
+#[divan::bench(args = [1, 16, 256, 4096, 32768])]
+fn changed_in_a_row(bencher: Bencher, count: u64) {
+    changed(bencher, count, 1);
+}
+
+/// Every other entry changed.
+#[divan::bench(args = [16, 256, 4096])]
+fn changed_apart(bencher: Bencher, count: u64) {
+    changed(bencher, count, 2);
+}
+
+fn changed(bencher: Bencher, count: u64, step: u64) {
+    let mut machine = Machine::new(PageTimes::new(VRAM));
+    let mut round = 0;
+    bencher.counter(ItemsCount::new(count)).bench_local(|| {
+        // What the guest does is a small part of what is measured.
+        round += 1;
+        for n in 0..count {
+            machine.put(SMALL + n * step * 8, Machine::<PageTimes>::page(n + round));
+        }
+        machine.tracker.mark(SMALL, count * step * 8);
+        machine.sync(Algorithm::Incremental);
+    });
+}
+
+/// All tables made anew.
+#[divan::bench]
+fn rebuild(bencher: Bencher) {
+    let mut machine = Machine::new(PageTimes::new(VRAM));
+    let bytes = 0x1_0000 + TABLES * (SMALL_BYTES + LARGE_COUNT * 8);
+    bencher
+        .counter(BytesCount::new(bytes))
+        .bench_local(|| machine.sync(Algorithm::Bulk));
+}
+
+/// A CPU's access through a BAR, in pages of which the walker remembers all or none.
+#[divan::bench(args = [64, 4096])]
+fn walk(bencher: Bencher, pages: u64) {
+    let mut machine = Machine::new(Untracked);
+    let space = AddressSpace {
+        directory: GuestAddress::Vram(DIRECTORY),
+        limit: (1 << 40) - 1,
+        geometry: Geometry::default(),
+    };
+    let mut walker = Walker::new(space);
+    bencher.counter(ItemsCount::new(pages)).bench_local(|| {
+        for page in 0..pages {
+            let va = black_box(page << 12);
+            let _ = black_box(walker.resolve(&mut machine.memories, &machine.policy, va));
+        }
+    });
+}

@@ -1,0 +1,423 @@
+//! One address space's shadow: the directory, and the tables that it leads to.
+
+use std::collections::HashMap;
+use std::mem;
+
+use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Geometry, Pde, SMALL_SHIFT, TablePointer};
+
+use crate::pool::Block;
+use crate::table::{CHUNK, Table, TableKey, WrittenPages, next_difference, read_words, words};
+use crate::{CardTables, Epoch, GuestAddress, GuestTables, PoolExhausted, Report, Retired};
+use crate::{TablePool, Translation, WriteTracker};
+
+/// How a sync finds what the guest changed.
+///
+/// All leave the same shadow behind, and may take turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// As GPUvm was published: the whole directory and each table it leads to, word by word, and
+    /// everything written anew.
+    Naive,
+    /// The same in blocks.
+    Bulk,
+    /// Blocks of the pages that the tracker names, compared to what was there at the last sync;
+    /// only differences are written.
+    #[default]
+    Incremental,
+}
+
+/// What a sync works with: all that belongs to one VM.
+pub struct Vm<'a, M: ?Sized> {
+    /// The guest's and the card's memory.
+    pub memory: &'a mut M,
+    /// Where the VM's memory is.
+    pub policy: &'a Translation,
+    /// Where its shadow tables go.
+    pub pool: &'a mut TablePool,
+    /// Which pages [`Algorithm::Incremental`] need not read.
+    pub tracker: &'a mut dyn WriteTracker,
+}
+
+/// No table.
+const NONE: u32 = u32::MAX;
+/// The indices of a slot.
+const LARGE: usize = 0;
+const SMALL: usize = 1;
+
+/// The shadow of one address space: of one page directory of the guest, for all channels that use
+/// it.
+#[derive(Debug)]
+pub struct Shadow {
+    guest: GuestAddress,
+    geometry: Geometry,
+    directory: Block,
+    /// The guest's directory as last read; 0 where the pool was exhausted.
+    seen: Box<[u64]>,
+    /// Entries of it that are in the VM's memory.
+    readable: usize,
+    /// By directory entry, its tables' places in `tables`: large, small.
+    slots: Box<[[u32; 2]]>,
+    tables: Vec<Option<Table>>,
+    vacant: Vec<u32>,
+    places: HashMap<TableKey, u32>,
+    /// Tables that may have lost their last reference in this sync.
+    dropped: Vec<u32>,
+    /// How often the pool had got memory back when it was last exhausted.
+    starved: Option<u64>,
+    /// Counts syncs.
+    turn: u64,
+    /// Nothing was read yet.
+    fresh: bool,
+    /// The last incremental sync.
+    synced: Epoch,
+    /// Directory entries to write; empty between syncs.
+    changed: Vec<u32>,
+}
+
+impl Shadow {
+    /// The shadow of the guest's page directory at `guest`, empty until the first sync.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for the directory.
+    pub fn new<M: CardTables + ?Sized>(
+        guest: GuestAddress,
+        geometry: Geometry,
+        vm: &mut Vm<'_, M>,
+    ) -> Result<Self, PoolExhausted> {
+        let count = geometry.pde_count();
+        let directory = vm.pool.allocate(count * ENTRY_SIZE)?;
+        for first in (0..count).step_by(CHUNK) {
+            vm.memory
+                .write_block(directory.address + first * ENTRY_SIZE, &[0; CHUNK]);
+        }
+        Ok(Self {
+            guest,
+            geometry,
+            directory,
+            seen: vec![0; count as usize].into(),
+            readable: vm.policy.entries(guest, count) as usize,
+            slots: vec![[NONE; 2]; count as usize].into(),
+            tables: Vec::new(),
+            vacant: Vec::new(),
+            places: HashMap::new(),
+            dropped: Vec::new(),
+            starved: None,
+            turn: 0,
+            fresh: true,
+            synced: Epoch::default(),
+            changed: Vec::new(),
+        })
+    }
+
+    /// The guest's page directory.
+    pub fn guest(&self) -> GuestAddress {
+        self.guest
+    }
+
+    /// Where the shadow directory is in the card's video memory: for the shadow instance block.
+    pub fn directory(&self) -> u64 {
+        self.directory.address
+    }
+
+    /// Tables that the directory leads to.
+    pub fn tables(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Brings the shadow up to date with the guest's tables.
+    ///
+    /// The card may be walking the shadow: a table is complete before the directory leads to it.
+    pub fn sync<M>(&mut self, algorithm: Algorithm, vm: &mut Vm<'_, M>) -> (Report, Retired)
+    where
+        M: GuestTables + CardTables + ?Sized,
+    {
+        let mut report = Report::default();
+        self.turn += 1;
+        let retry = self.starved.is_some_and(|then| then != vm.pool.releases());
+        let whole = self.fresh || retry || algorithm != Algorithm::Incremental;
+        if whole {
+            self.starved = None;
+        }
+        match algorithm {
+            Algorithm::Naive => self.sync_words(vm, &mut report),
+            Algorithm::Bulk => self.sync_blocks(vm, &mut report),
+            Algorithm::Incremental => self.sync_changes(whole, vm, &mut report),
+        }
+        self.fresh = false;
+        let retired = self.retire();
+        report.tables_retired = retired.0.len() as u64;
+        (report, retired)
+    }
+
+    /// The end of the address space, to which no channel leads any more: all its memory, to be
+    /// released after a TLB flush.
+    pub fn close(self) -> Retired {
+        let tables = self.tables.into_iter().flatten().map(|table| table.block);
+        Retired(tables.chain([self.directory]).collect())
+    }
+
+    fn sync_words<M>(&mut self, vm: &mut Vm<'_, M>, report: &mut Report)
+    where
+        M: GuestTables + CardTables + ?Sized,
+    {
+        for index in 0..self.seen.len() {
+            let offset = index as u64 * ENTRY_SIZE;
+            let old = self.entry(index);
+            if index < self.readable {
+                let entry = read_words(vm.memory, self.guest.offset(offset), report);
+                report.pdes_scanned += 1;
+                self.point(index, Pde(entry), vm, report);
+            }
+            for place in self.slots[index] {
+                // Many entries may share a table; NONE is behind the last place.
+                if let Some(Some(table)) = self.tables.get_mut(place as usize)
+                    && table.turn != self.turn
+                {
+                    table.turn = self.turn;
+                    table.rewrite_words(vm, report);
+                }
+            }
+            let new = self.entry(index);
+            let at = self.directory.address + offset;
+            let mut write = |address, word| {
+                vm.memory.write_word(address, word);
+                report.words_written += 1;
+            };
+            let [low, high] = words(new.0);
+            // The span is in the low word, and a table of small pages must never be seen with a
+            // longer one than it has: what is behind it is not of its kind.
+            if new.span() != old.span() {
+                write(at + 4, 0);
+            }
+            write(at, low);
+            write(at + 4, high);
+            report.pdes_written += 1;
+        }
+    }
+
+    fn sync_blocks<M>(&mut self, vm: &mut Vm<'_, M>, report: &mut Report)
+    where
+        M: GuestTables + CardTables + ?Sized,
+    {
+        let mut entries = [0; CHUNK];
+        for first in (0..self.readable).step_by(CHUNK) {
+            let entries = &mut entries[..CHUNK.min(self.readable - first)];
+            self.read_directory(first, entries, vm, report);
+            for (n, &entry) in entries.iter().enumerate() {
+                self.point(first + n, Pde(entry), vm, report);
+            }
+        }
+        for table in self.tables.iter_mut().flatten() {
+            if table.references > 0 {
+                table.rewrite(vm, report);
+            }
+        }
+        for first in (0..self.seen.len()).step_by(CHUNK) {
+            for (n, entry) in entries.iter_mut().enumerate() {
+                *entry = self.entry(first + n).0;
+            }
+            self.write_directory(first, &entries, vm, report);
+        }
+    }
+
+    /// Reads the `whole` directory, or what may have been written of it.
+    fn sync_changes<M>(&mut self, whole: bool, vm: &mut Vm<'_, M>, report: &mut Report)
+    where
+        M: GuestTables + CardTables + ?Sized,
+    {
+        let now = vm.tracker.collect();
+        let since = match whole {
+            true => Epoch::default(),
+            false => self.synced,
+        };
+        let mut entries = [0; CHUNK];
+        let mut changed = mem::take(&mut self.changed);
+        for page in WrittenPages::new(vm.tracker, self.guest, self.readable, since) {
+            let first = page * CHUNK;
+            let entries = &mut entries[..CHUNK.min(self.readable - first)];
+            self.read_directory(first, entries, vm, report);
+            let mut rest = 0;
+            while let Some(run) =
+                next_difference(&self.seen[first..first + entries.len()], entries, rest)
+            {
+                rest = run.end;
+                for n in run {
+                    self.point(first + n, Pde(entries[n]), vm, report);
+                    changed.push((first + n) as u32);
+                }
+            }
+        }
+        for table in self.tables.iter_mut().flatten() {
+            if table.references > 0 {
+                table.refresh(vm, self.synced, report);
+            }
+        }
+        for index in changed.drain(..) {
+            let entry = self.entry(index as usize);
+            self.write_directory(index as usize, &[entry.0], vm, report);
+        }
+        self.changed = changed;
+        self.synced = now;
+    }
+
+    fn read_directory<M: GuestTables + ?Sized>(
+        &self,
+        first: usize,
+        entries: &mut [u64],
+        vm: &mut Vm<'_, M>,
+        report: &mut Report,
+    ) {
+        let at = self.guest.offset(first as u64 * ENTRY_SIZE);
+        vm.memory.read_block(at, entries);
+        report.pdes_scanned += entries.len() as u64;
+        report.words_read += 2 * entries.len() as u64;
+    }
+
+    fn write_directory<M: CardTables + ?Sized>(
+        &self,
+        first: usize,
+        entries: &[u64],
+        vm: &mut Vm<'_, M>,
+        report: &mut Report,
+    ) {
+        let at = self.directory.address + first as u64 * ENTRY_SIZE;
+        vm.memory.write_block(at, entries);
+        report.pdes_written += entries.len() as u64;
+        report.words_written += 2 * entries.len() as u64;
+    }
+
+    /// The shadow of directory entry `index`.
+    fn entry(&self, index: usize) -> Pde {
+        let slots = self.slots[index];
+        if slots == [NONE; 2] {
+            return Pde(0);
+        }
+        let table = |side: usize| {
+            let table = self.tables.get(slots[side] as usize)?.as_ref()?;
+            Some(TablePointer {
+                aperture: Aperture::Vram,
+                address: table.block.address,
+                volatile: false,
+            })
+        };
+        Pde::new(table(LARGE), table(SMALL)).with_span_of(Pde(self.seen[index]))
+    }
+
+    /// Directory entry `index` of the guest is now `entry`.
+    fn point<M: ?Sized>(
+        &mut self,
+        index: usize,
+        entry: Pde,
+        vm: &mut Vm<'_, M>,
+        report: &mut Report,
+    ) {
+        if self.seen[index] == entry.0 {
+            return;
+        }
+        let old = self.slots[index];
+        match self.attach(entry, vm, report) {
+            Ok(slots) => {
+                self.seen[index] = entry.0;
+                self.slots[index] = slots;
+            }
+            Err(PoolExhausted) => {
+                report.starved += 1;
+                self.starved = Some(vm.pool.releases());
+                // Unlike anything that would have to be done: it will be tried again.
+                self.seen[index] = 0;
+                self.slots[index] = [NONE; 2];
+            }
+        }
+        self.detach(old);
+    }
+
+    /// The places of the tables to which a directory entry leads, all or none.
+    fn attach<M: ?Sized>(
+        &mut self,
+        entry: Pde,
+        vm: &mut Vm<'_, M>,
+        report: &mut Report,
+    ) -> Result<[u32; 2], PoolExhausted> {
+        let span = entry.span().min(1 << self.geometry.pde_shift());
+        let mut slots = [NONE; 2];
+        for (side, pointer, shift) in [
+            (LARGE, entry.large(), self.geometry.large_shift()),
+            (SMALL, entry.small(), SMALL_SHIFT),
+        ] {
+            let Some(pointer) = pointer else { continue };
+            let key = TableKey {
+                at: GuestAddress::new(pointer.aperture, pointer.address),
+                shift,
+                entries: span >> shift,
+            };
+            let readable = vm.policy.entries(key.at, key.entries);
+            if readable == 0 {
+                report.rejected.tables += 1;
+                continue;
+            }
+            match self.table(key, readable, vm.pool, report) {
+                Ok(place) => slots[side] = place,
+                Err(exhausted) => {
+                    self.detach(slots);
+                    return Err(exhausted);
+                }
+            }
+        }
+        Ok(slots)
+    }
+
+    /// The place of a table, with a reference more.
+    fn table(
+        &mut self,
+        key: TableKey,
+        readable: u64,
+        pool: &mut TablePool,
+        report: &mut Report,
+    ) -> Result<u32, PoolExhausted> {
+        let place = match self.places.get(&key) {
+            Some(&place) => place,
+            None => {
+                let block = pool.allocate(key.entries * ENTRY_SIZE)?;
+                report.tables_allocated += 1;
+                let place = self.vacant.pop().unwrap_or_else(|| {
+                    self.tables.push(None);
+                    (self.tables.len() - 1) as u32
+                });
+                self.tables[place as usize] = Some(Table::new(key, readable, block));
+                self.places.insert(key, place);
+                place
+            }
+        };
+        if let Some(table) = &mut self.tables[place as usize] {
+            table.references += 1;
+        }
+        Ok(place)
+    }
+
+    /// A directory entry no longer leads to these tables.
+    fn detach(&mut self, slots: [u32; 2]) {
+        for place in slots {
+            if let Some(Some(table)) = self.tables.get_mut(place as usize) {
+                table.references -= 1;
+                if table.references == 0 {
+                    self.dropped.push(place);
+                }
+            }
+        }
+    }
+
+    /// Takes out the tables without references, to which the directory as written does not lead.
+    fn retire(&mut self) -> Retired {
+        let mut retired = Retired::default();
+        for place in self.dropped.drain(..) {
+            let entry = &mut self.tables[place as usize];
+            if let Some(table) = entry.take_if(|table| table.references == 0) {
+                self.places.remove(&table.key);
+                self.vacant.push(place);
+                retired.0.push(table.block);
+            }
+        }
+        retired
+    }
+}

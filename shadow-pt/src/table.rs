@@ -1,0 +1,240 @@
+//! One shadow table of pages, and the ways to bring it up to date.
+
+use mmio::layout::pagetable::ENTRY_SIZE;
+
+use crate::pool::Block;
+use crate::{CardTables, Epoch, GuestAddress, GuestTables, Rejected, Report, Translation};
+use crate::{Vm, WriteTracker};
+
+/// Entries of a 4 KiB page, the unit of block reads.
+pub(crate) const CHUNK: usize = 512;
+/// Bytes of 64 pages, the unit of questions to a tracker.
+const GROUP_BYTES: u64 = 64 * CHUNK as u64 * ENTRY_SIZE;
+
+/// What makes a table of pages another one: all directory entries with the same share a shadow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TableKey {
+    /// Where the guest keeps it.
+    pub(crate) at: GuestAddress,
+    /// log2 of the bytes of a page.
+    pub(crate) shift: u32,
+    /// Entries that count.
+    pub(crate) entries: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) key: TableKey,
+    pub(crate) block: Block,
+    /// Directory entries that lead here, large and small apart.
+    pub(crate) references: u32,
+    /// The last sync that rewrote it.
+    pub(crate) turn: u64,
+    /// The shadow has not been written yet.
+    fresh: bool,
+    /// The guest's entries as last read. Those behind `readable` stay 0.
+    seen: Box<[u64]>,
+    /// Entries in the VM's memory.
+    readable: usize,
+}
+
+impl Table {
+    pub(crate) fn new(key: TableKey, readable: u64, block: Block) -> Self {
+        Self {
+            key,
+            block,
+            references: 0,
+            turn: 0,
+            fresh: true,
+            seen: vec![0; key.entries as usize].into(),
+            readable: readable as usize,
+        }
+    }
+
+    /// Rewrites all entries, read and written word by word.
+    pub(crate) fn rewrite_words<M>(&mut self, vm: &mut Vm<'_, M>, report: &mut Report)
+    where
+        M: GuestTables + CardTables + ?Sized,
+    {
+        let shift = self.key.shift;
+        for (index, seen) in self.seen.iter_mut().enumerate() {
+            let offset = index as u64 * ENTRY_SIZE;
+            let old = vm.policy.shadow(*seen, shift, &mut Rejected::default());
+            if index < self.readable {
+                *seen = read_words(vm.memory, self.key.at.offset(offset), report);
+                report.ptes_scanned += 1;
+            }
+            let new = vm.policy.shadow(*seen, shift, &mut report.rejected);
+            let at = self.block.address + offset;
+            let [low, high] = words(new);
+            let mut write = |address, word| {
+                vm.memory.write_word(address, word);
+                report.words_written += 1;
+            };
+            // The card may be walking here: an address of one memory must never be seen with the
+            // target of another.
+            if !self.fresh && high != words(old)[1] {
+                write(at, 0);
+            }
+            write(at + 4, high);
+            write(at, low);
+            report.ptes_written += 1;
+        }
+        self.fresh = false;
+    }
+
+    /// Rewrites all entries, in blocks.
+    pub(crate) fn rewrite<M>(&mut self, vm: &mut Vm<'_, M>, report: &mut Report)
+    where
+        M: GuestTables + CardTables + ?Sized,
+    {
+        let mut shadow = [0; CHUNK];
+        for (n, seen) in self.seen.chunks_mut(CHUNK).enumerate() {
+            let offset = (n * CHUNK) as u64 * ENTRY_SIZE;
+            let readable = self.readable.saturating_sub(n * CHUNK).min(seen.len());
+            if readable > 0 {
+                let from = self.key.at.offset(offset);
+                vm.memory.read_block(from, &mut seen[..readable]);
+                report.ptes_scanned += readable as u64;
+                report.words_read += 2 * readable as u64;
+            }
+            let shadow = &mut shadow[..seen.len()];
+            translate(vm.policy, seen, self.key.shift, shadow, report);
+            vm.memory.write_block(self.block.address + offset, shadow);
+            report.ptes_written += shadow.len() as u64;
+            report.words_written += 2 * shadow.len() as u64;
+        }
+        self.fresh = false;
+    }
+
+    /// Writes the entries that differ from when they were last read, looking only at pages that
+    /// may have been written since `since`.
+    pub(crate) fn refresh<M>(&mut self, vm: &mut Vm<'_, M>, since: Epoch, report: &mut Report)
+    where
+        M: GuestTables + CardTables + ?Sized,
+    {
+        if self.fresh {
+            return self.rewrite(vm, report);
+        }
+        let mut now = [0; CHUNK];
+        let mut shadow = [0; CHUNK];
+        for page in WrittenPages::new(vm.tracker, self.key.at, self.readable, since) {
+            let seen = &mut self.seen[page * CHUNK..self.readable.min((page + 1) * CHUNK)];
+            let now = &mut now[..seen.len()];
+            let offset = (page * CHUNK) as u64 * ENTRY_SIZE;
+            vm.memory.read_block(self.key.at.offset(offset), now);
+            report.ptes_scanned += now.len() as u64;
+            report.words_read += 2 * now.len() as u64;
+            let mut rest = 0;
+            while let Some(run) = next_difference(seen, now, rest) {
+                rest = run.end;
+                let entries = &mut shadow[run.clone()];
+                translate(
+                    vm.policy,
+                    &now[run.clone()],
+                    self.key.shift,
+                    entries,
+                    report,
+                );
+                let at = self.block.address + offset + run.start as u64 * ENTRY_SIZE;
+                vm.memory.write_block(at, entries);
+                report.ptes_written += run.len() as u64;
+                report.words_written += 2 * run.len() as u64;
+                seen[run.clone()].copy_from_slice(&now[run]);
+            }
+        }
+    }
+}
+
+/// Reads an entry as two words.
+pub(crate) fn read_words<M>(memory: &mut M, at: GuestAddress, report: &mut Report) -> u64
+where
+    M: GuestTables + ?Sized,
+{
+    report.words_read += 2;
+    let low = memory.read_word(at);
+    u64::from(low) | u64::from(memory.read_word(at.offset(4))) << 32
+}
+
+/// The words of an entry, low first.
+pub(crate) fn words(entry: u64) -> [u32; 2] {
+    [entry as u32, (entry >> 32) as u32]
+}
+
+fn translate(
+    policy: &Translation,
+    guest: &[u64],
+    shift: u32,
+    shadow: &mut [u64],
+    report: &mut Report,
+) {
+    for (shadow, &entry) in shadow.iter_mut().zip(guest) {
+        *shadow = policy.shadow(entry, shift, &mut report.rejected);
+    }
+}
+
+/// The first run of entries at or after `from` that differ.
+pub(crate) fn next_difference(
+    old: &[u64],
+    new: &[u64],
+    from: usize,
+) -> Option<std::ops::Range<usize>> {
+    if old[from..] == new[from..] {
+        return None;
+    }
+    let start = from + differing(&old[from..], &new[from..]).position(|it| it)?;
+    let len = differing(&old[start..], &new[start..])
+        .position(|it| !it)
+        .unwrap_or(old.len() - start);
+    Some(start..start + len)
+}
+
+fn differing(old: &[u64], new: &[u64]) -> impl Iterator<Item = bool> {
+    old.iter().zip(new).map(|(old, new)| old != new)
+}
+
+/// The numbers of a table's pages that may have been written.
+pub(crate) struct WrittenPages {
+    /// What the tracker said of groups of 64 pages; a full small table is one group.
+    masks: [u64; 2],
+    group: usize,
+}
+
+impl WrittenPages {
+    /// Of the pages with the `readable` first entries of the table at `at`, at most 65536.
+    pub(crate) fn new(
+        tracker: &dyn WriteTracker,
+        at: GuestAddress,
+        readable: usize,
+        since: Epoch,
+    ) -> Self {
+        let pages = readable.div_ceil(CHUNK);
+        debug_assert!(pages <= 128);
+        let masks = [0, 1].map(|group: usize| {
+            let wanted = match pages.saturating_sub(64 * group) {
+                0 => return 0,
+                pages @ 1..64 => (1 << pages) - 1,
+                _ => !0,
+            };
+            wanted & tracker.written(at.offset(group as u64 * GROUP_BYTES), since)
+        });
+        Self { masks, group: 0 }
+    }
+}
+
+impl Iterator for WrittenPages {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        while self.masks[self.group] == 0 {
+            if self.group == 1 {
+                return None;
+            }
+            self.group = 1;
+        }
+        let mask = &mut self.masks[self.group];
+        let page = mask.trailing_zeros() as usize;
+        *mask &= *mask - 1;
+        Some(64 * self.group + page)
+    }
+}

@@ -1,0 +1,163 @@
+//! A shadow after a sync, in cases written out by hand.
+
+mod rig;
+
+use mmio::layout::pagetable::{Aperture, Geometry, Pde, Pte, TablePointer};
+use rig::{Rig, VRAM_BASE};
+use shadow_pt::{Algorithm, GuestAddress, Shadow};
+
+const ALL: [Algorithm; 3] = [Algorithm::Naive, Algorithm::Bulk, Algorithm::Incremental];
+
+const DIRECTORY: u64 = 0x1_0000;
+const TABLE: u64 = 0x4_0000;
+const OTHER: u64 = 0x8_0000;
+
+fn vram(address: u64) -> Option<TablePointer> {
+    Some(TablePointer {
+        aperture: Aperture::Vram,
+        address,
+        volatile: false,
+    })
+}
+
+/// A guest with one table of small pages, whose entry 5 leads to page 7; in shadow.
+fn machine(algorithm: Algorithm) -> (Rig, Shadow) {
+    let mut rig = Rig::default();
+    rig.put(DIRECTORY + 8, Pde::new(None, vram(TABLE)).0);
+    rig.put(TABLE + 5 * 8, Pte::new(Aperture::Vram, 0x7000).0);
+    let mut shadow = rig.shadow(DIRECTORY);
+    rig.sync(&mut shadow, algorithm);
+    (rig, shadow)
+}
+
+#[test]
+fn a_page_is_where_the_partition_has_it() {
+    for algorithm in ALL {
+        let (rig, shadow) = machine(algorithm);
+        let entry = rig.card_walk(&shadow, (1 << 27) + 0x5000);
+        assert_eq!(
+            entry,
+            Some((Pte::new(Aperture::Vram, VRAM_BASE + 0x7000), 12)),
+            "{algorithm:?}"
+        );
+        assert_eq!(rig.card_walk(&shadow, (1 << 27) + 0x6000), None);
+    }
+}
+
+#[test]
+fn a_page_that_is_taken_away_is_gone_after_a_sync() {
+    for algorithm in ALL {
+        let (mut rig, mut shadow) = machine(algorithm);
+        rig.put(TABLE + 5 * 8, 0);
+        rig.sync(&mut shadow, algorithm);
+        assert_eq!(rig.card_walk(&shadow, (1 << 27) + 0x5000), None);
+    }
+}
+
+#[test]
+fn entries_with_one_table_share_a_shadow() {
+    for algorithm in ALL {
+        let (mut rig, mut shadow) = machine(algorithm);
+        for index in 0..8192 {
+            rig.put(DIRECTORY + index * 8, Pde::new(None, vram(TABLE)).0);
+        }
+        let report = rig.sync(&mut shadow, algorithm);
+        assert_eq!((report.tables_allocated, report.starved), (0, 0));
+        assert_eq!(shadow.tables(), 1);
+        assert!(rig.card_walk(&shadow, (8191 << 27) + 0x5000).is_some());
+    }
+}
+
+#[test]
+fn a_table_is_retired_when_nothing_leads_to_it() {
+    for algorithm in ALL {
+        let (mut rig, mut shadow) = machine(algorithm);
+        let before = rig.pool.used();
+        rig.put(DIRECTORY + 8, 0);
+        let (report, retired) = rig.sync_only(&mut shadow, algorithm);
+        assert_eq!((report.tables_retired, rig.pool.used()), (1, before));
+        rig.pool.release(retired);
+        assert_eq!(rig.pool.used(), before - 0x4_0000);
+    }
+}
+
+#[test]
+fn a_closed_address_space_gives_everything_back() {
+    let (mut rig, shadow) = machine(Algorithm::Bulk);
+    let retired = shadow.close();
+    rig.pool.release(retired);
+    assert_eq!(rig.pool.used(), 0);
+}
+
+#[test]
+fn a_guest_beyond_its_quota_starves_alone_and_recovers() {
+    for algorithm in ALL {
+        let (mut rig, mut shadow) = machine(algorithm);
+        // Tables of their own, a page apart from each other.
+        for index in 2..200 {
+            let table = vram(OTHER + (index << 12));
+            rig.put(DIRECTORY + index * 8, Pde::new(None, table).0);
+        }
+        let report = rig.sync(&mut shadow, algorithm);
+        assert!(report.starved > 0 && rig.pool.used() <= rig.pool.len());
+        assert!(rig.card_walk(&shadow, (1 << 27) + 0x5000).is_some());
+        // All but the last go; it had no table so far.
+        for index in 1..199 {
+            rig.put(DIRECTORY + index * 8, 0);
+        }
+        rig.put(OTHER + (199 << 12), Pte::new(Aperture::Vram, 0x3000).0);
+        rig.sync(&mut shadow, algorithm);
+        let report = rig.sync(&mut shadow, algorithm);
+        assert_eq!(report.starved, 0, "{algorithm:?}");
+        assert!(rig.card_walk(&shadow, 199 << 27).is_some(), "{algorithm:?}");
+    }
+}
+
+#[test]
+fn nothing_changed_and_nothing_written_costs_nothing() {
+    let (mut rig, mut shadow) = machine(Algorithm::Incremental);
+    rig.sync(&mut shadow, Algorithm::Incremental);
+    let report = rig.sync(&mut shadow, Algorithm::Incremental);
+    assert_eq!((report.words_read, report.words_written), (0, 0));
+}
+
+#[test]
+fn one_changed_page_entry_costs_one_page_read_and_one_entry_written() {
+    let (mut rig, mut shadow) = machine(Algorithm::Incremental);
+    rig.put(TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x8000).0);
+    let report = rig.sync(&mut shadow, Algorithm::Incremental);
+    assert_eq!((report.ptes_scanned, report.ptes_written), (512, 1));
+    assert_eq!((report.words_read, report.words_written), (1024, 2));
+}
+
+#[test]
+fn the_naive_sync_reads_and_writes_everything_word_by_word() {
+    let (mut rig, mut shadow) = machine(Algorithm::Naive);
+    let report = rig.sync(&mut shadow, Algorithm::Naive);
+    assert_eq!((report.pdes_scanned, report.ptes_scanned), (8192, 32768));
+    assert_eq!(report.words_read, 2 * (8192 + 32768));
+    assert_eq!(report.words_written, report.words_read);
+}
+
+#[test]
+fn rejected_pages_are_counted() {
+    for algorithm in ALL {
+        let (mut rig, mut shadow) = machine(algorithm);
+        rig.put(TABLE, Pte::new(Aperture::Vram, 1 << 38).0);
+        rig.put(TABLE + 8, Pte::new(Aperture::SysCoherent, 1 << 38).0);
+        rig.put(DIRECTORY, Pde::new(vram(1 << 38), None).0);
+        let rejected = rig.sync(&mut shadow, algorithm).rejected;
+        assert_eq!(
+            (rejected.vram_pages, rejected.ram_pages, rejected.tables),
+            (1, 1, 1)
+        );
+        assert_eq!(rig.card_walk(&shadow, 1 << 27), None);
+    }
+}
+
+#[test]
+fn a_pool_too_small_for_a_directory_is_an_error() {
+    let mut rig = Rig::with_pool(0xf000);
+    let at = GuestAddress::Vram(DIRECTORY);
+    assert!(Shadow::new(at, Geometry::default(), &mut rig.vm()).is_err());
+}
