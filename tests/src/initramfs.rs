@@ -1,6 +1,10 @@
 //! The memory file system that a guest boots into.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -77,6 +81,19 @@ impl Initramfs {
         let bytes =
             fs::read(source).with_context(|| format!("Cannot read {}", source.display()))?;
         self.add_bytes(path, &bytes)
+    }
+
+    /// Adds programs of the host to the guest's `/bin`.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read.
+    pub fn add_programs(&mut self, programs: &[PathBuf]) -> Result<()> {
+        for program in programs {
+            let name = program.file_name().context("A program without a name")?;
+            self.add(&format!("/bin/{}", name.display()), program)?;
+        }
+        Ok(())
     }
 
     /// Adds a file at `path` in the guest. It is executable; nothing in a guest minds.

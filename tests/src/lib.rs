@@ -23,5 +23,5 @@ pub use dmesg::{Dmesg, Severity};
 pub use initramfs::Initramfs;
 pub use machine::{Board, Device, Machine, Outcome, Step, StepResult};
 pub use process::{Supervised, run_tool};
-pub use session::Session;
+pub use session::{Session, Sink};
 pub use testbed::{Kernel, KernelFiles, Manifest, Qemu, Testbed};

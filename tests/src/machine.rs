@@ -179,7 +179,7 @@ impl Machine {
             let status = qemu.poll()?;
             // Read after the poll: when QEMU has ended, everything is in the file.
             let text = tail.read()?;
-            session.echo(&parser.feed(&text));
+            session.show(&parser.feed(&text));
             if let Some(status) = status {
                 break status;
             }

@@ -1,6 +1,7 @@
 //! One invocation of the harness: where output goes, and whether the user wants to stop.
 
 use std::{
+    io::Write,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -15,21 +16,45 @@ pub(crate) const POLL: Duration = Duration::from_millis(10);
 
 /// One invocation of the harness.
 pub struct Session {
-    echo: bool,
+    sink: Sink,
 }
+
+/// Receives what the steps of guests print, piece by piece, while they run.
+pub type Sink = Box<dyn Fn(&str)>;
 
 impl Session {
     /// Starts the session. Signals that ask the process to end are turned into an error from
-    /// whatever waits, so that every guest and card is stopped on the way out. With `echo`, what
-    /// the guests print is shown while they run.
+    /// whatever waits, so that every guest and card is stopped on the way out.
     ///
     /// # Errors
     ///
     /// When there is a session already.
-    pub fn new(echo: bool) -> Result<Self> {
+    pub fn new(sink: Sink) -> Result<Self> {
         ctrlc::try_set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
             .context("Cannot take over SIGINT")?;
-        Ok(Self { echo })
+        Ok(Self { sink })
+    }
+
+    /// A session that shows nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::new`].
+    pub fn quiet() -> Result<Self> {
+        Self::new(Box::new(|_| ()))
+    }
+
+    /// A session that shows everything on standard output.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::new`].
+    pub fn echoing() -> Result<Self> {
+        Self::new(Box::new(|text| {
+            let mut out = std::io::stdout().lock();
+            // Nobody is left to tell when standard output is gone.
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        }))
     }
 
     /// Fails once the user wants to stop.
@@ -44,14 +69,10 @@ impl Session {
         Ok(())
     }
 
-    /// Shows text of a guest, when the session does that.
-    pub(crate) fn echo(&self, text: &str) {
-        use std::io::Write;
-
-        if self.echo {
-            let mut out = std::io::stdout().lock();
-            // Nobody is left to tell when standard output is gone.
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    /// Passes text of a guest on.
+    pub(crate) fn show(&self, text: &str) {
+        if !text.is_empty() {
+            (self.sink)(text);
         }
     }
 }

@@ -54,7 +54,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let kernels = arguments
         .kernel
         .map_or(Kernel::ALL.to_vec(), |kernel| vec![kernel]);
-    let session = Session::new(!arguments.quiet)?;
+    let session = if arguments.quiet {
+        Session::quiet()?
+    } else {
+        Session::echoing()?
+    };
     let runner = Runner::new(&session)?;
     let mut passed = true;
     for case in chosen {

@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything a user or CI runs.
 
 mod build;
+mod demo;
 mod e2e_tests;
 mod run;
 mod test;
@@ -29,6 +30,8 @@ enum Command {
     Testbed,
     /// Boot a stock guest on a fresh card, load nouveau and run a command in it
     Run(run::Arguments),
+    /// Boot a stock guest on the card, show nouveau's probe and measure copies
+    Demo(demo::Arguments),
     /// Run end-to-end tests by name
     E2e(e2e_tests::Arguments),
     /// Run everything that must pass: format, lints, unit tests, end-to-end tests
@@ -53,6 +56,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Run(arguments) => run::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::E2e(arguments) => e2e_tests::run(&arguments),
         Command::Test => test::run(),
     }

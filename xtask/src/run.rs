@@ -62,7 +62,7 @@ pub struct Arguments {
 ///
 /// When something fails before the command ends.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let session = Session::new(true)?;
+    let session = Session::echoing()?;
     let testbed = testbed::open()?;
     let artefacts = workspace::target().join("run");
     fs::create_dir_all(&artefacts)
@@ -106,10 +106,8 @@ fn card_options(arguments: &Arguments) -> Result<CardOptions> {
 
 fn machine(arguments: &Arguments, testbed: &Testbed, socket: Option<&Path>) -> Result<Machine> {
     let mut files = Initramfs::new(testbed, arguments.kernel, &["nouveau"])?;
-    for program in build::guest_tools()?.iter().chain(&arguments.add) {
-        let name = program.file_name().context("A program without a name")?;
-        files.add(&format!("/bin/{}", name.display()), program)?;
-    }
+    files.add_programs(&build::guest_tools()?)?;
+    files.add_programs(&arguments.add)?;
     let mut guest_steps = Vec::new();
     if !arguments.no_nouveau {
         guest_steps.push(Step::new(

@@ -50,7 +50,7 @@ impl fmt::Display for Tally {
 ///
 /// When a check cannot be run at all.
 pub fn run() -> Result<ExitCode> {
-    let session = Session::new(false)?;
+    let session = Session::quiet()?;
     let mut tally = Tally::default();
     tally += check("format", cargo().args(["fmt", "--all", "--check"]))?;
     let lints = [

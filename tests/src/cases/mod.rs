@@ -6,7 +6,7 @@ mod reload;
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::{
     Card, CardOptions, Device, Initramfs, Kernel, Machine, Outcome, Session, Step, Testbed,
@@ -75,12 +75,13 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Boots a guest on a fresh card with `vram_mib` MiB, loads nouveau in it and runs `steps`.
     /// The guest's time limit is `seconds`.
-    fn run_on_card(&self, vram_mib: u32, steps: Vec<Step>, seconds: u64) -> Result<Outcome> {
+    ///
+    /// # Errors
+    ///
+    /// When the guest or the card fails, or nouveau cannot be loaded.
+    pub fn run_on_card(&self, vram_mib: u32, steps: Vec<Step>, seconds: u64) -> Result<Outcome> {
         let mut files = Initramfs::new(self.testbed, self.kernel, &["nouveau"])?;
-        for program in self.tools {
-            let name = program.file_name().context("A program without a name")?;
-            files.add(&format!("/bin/{}", name.display()), program)?;
-        }
+        files.add_programs(self.tools)?;
         let options = CardOptions {
             gpuvm: self.gpuvm.clone(),
             vram_mib,

@@ -1,0 +1,90 @@
+//! `cargo xtask demo`: a stock guest on the card.
+
+mod report;
+
+use std::{cell::RefCell, fs, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use e2e::{Kernel, Session, Step, cases::Context};
+
+use crate::{build, testbed, workspace};
+use report::{Event, Report};
+
+/// Memory of the card.
+const VRAM_MIB: u32 = 1536;
+
+/// How long the guest may take, in seconds.
+const TIME_OUT: u64 = 300;
+
+/// Arguments of `cargo xtask demo`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Guest kernel: 6.1 or 6.12
+    #[arg(long, default_value = "6.12")]
+    kernel: Kernel,
+}
+
+/// Shows what there is, and leaves a report in `target/demo/`.
+///
+/// # Errors
+///
+/// When something does not work.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let bar = ProgressBar::new_spinner();
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar.set_message("Preparing the testbed");
+    let testbed = bar.suspend(testbed::open)?;
+    bar.set_message("Building the card and the guest's tools");
+    let (gpuvm, tools) = (build::gpuvm()?, build::guest_tools()?);
+    bar.set_message(format!(
+        "Booting Debian's kernel {} on a GF100",
+        arguments.kernel
+    ));
+
+    let session = Session::new(progress(bar.clone()))?;
+    let artefacts = workspace::target().join("demo");
+    fs::create_dir_all(&artefacts)
+        .with_context(|| format!("Cannot make {}", artefacts.display()))?;
+    let context = Context {
+        session: &session,
+        testbed: &testbed,
+        kernel: arguments.kernel,
+        gpuvm,
+        tools: &tools,
+        artefacts,
+    };
+    let steps = vec![Step::new("benchmark", "gpubench copy --json")];
+    let outcome = context.run_on_card(VRAM_MIB, steps, TIME_OUT)?;
+    bar.finish_and_clear();
+
+    let report = Report::new(arguments.kernel, &outcome)?;
+    println!("{report}");
+    let path = context.artefacts.join("report.md");
+    fs::write(&path, report.markdown())
+        .with_context(|| format!("Cannot write {}", path.display()))?;
+    println!("The report is in {}", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A sink that turns the benchmark's progress into the bar's.
+fn progress(bar: ProgressBar) -> e2e::Sink {
+    let style = ProgressStyle::with_template("{bar:30} {pos:>3}/{len} {wide_msg}")
+        .expect("a valid template");
+    let pending = RefCell::new(String::new());
+    Box::new(move |text| {
+        let mut pending = pending.borrow_mut();
+        pending.push_str(text);
+        while let Some(end) = pending.find('\n') {
+            let line: String = pending.drain(..=end).collect();
+            if let Ok(Event::Progress { done, total, what }) = serde_json::from_str(&line) {
+                bar.set_style(style.clone());
+                bar.set_length(total);
+                bar.set_position(done);
+                bar.set_message(what);
+            }
+        }
+    })
+}
