@@ -29,6 +29,7 @@ mod pmu;
 mod ptimer;
 mod register_file;
 mod shared;
+pub mod sm;
 #[cfg(test)]
 mod testing;
 

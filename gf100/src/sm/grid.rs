@@ -1,0 +1,433 @@
+//! Grids: CTAs over host threads, started, paused and resumed.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{
+    cta::{Cta, Turn},
+    exec::{Baseline, Isa},
+    lanes::{LANES, Row},
+    launch::{CONSTANT_BUFFERS, Failure, Launch, LaunchError},
+    pool::Pool,
+    program::{Exec, Fetch, Program, uniform_rows},
+};
+use crate::{
+    engine::Pause,
+    memory::{BusError, Client, Fault, Memory, Privilege},
+};
+
+/// How often somebody who waits looks whether to go on.
+const LOOK: Duration = Duration::from_micros(200);
+/// Programs that are kept decoded.
+const PROGRAMS: usize = 64;
+/// Bytes of a constant buffer at most.
+const MAX_CONSTANTS: u32 = 64 << 10;
+
+/// What the warps of a grid look at; its parts stay the same while a turn lasts.
+pub struct Environment {
+    /// How the grid was launched.
+    pub launch: Arc<Launch>,
+    /// By warp: the special registers that number a thread (all in one, x, y, z).
+    pub tids: Arc<[[Row; 4]]>,
+    /// Constant buffers.
+    pub constants: Arc<Constants>,
+    /// The program.
+    pub program: Program,
+    /// The rows of its uniforms.
+    pub uniform: Vec<Row>,
+}
+
+/// The constant buffers of a launch, each as it was when it was first looked at.
+pub struct Constants {
+    bindings: [(u64, u32); CONSTANT_BUFFERS],
+    banks: [OnceLock<Box<[u8]>>; CONSTANT_BUFFERS],
+}
+
+impl Constants {
+    fn new(launch: &Launch) -> Self {
+        Self {
+            bindings: launch
+                .constants
+                .map(|buffer| (buffer.address, buffer.size.min(MAX_CONSTANTS))),
+            banks: Default::default(),
+        }
+    }
+
+    /// The word at a multiple of 4; 0 behind the end.
+    ///
+    /// # Errors
+    ///
+    /// The buffer cannot be read.
+    pub fn word(&self, client: &mut Client, bank: u32, offset: u32) -> Result<u32, Fault> {
+        let Some(cell) = self.banks.get(bank as usize) else {
+            return Ok(0);
+        };
+        let bytes = match cell.get() {
+            Some(bytes) => bytes,
+            None => {
+                let (address, size) = self.bindings[bank as usize];
+                let mut bytes = vec![0; size.next_multiple_of(4) as usize];
+                client.read(address, &mut bytes[..size as usize])?;
+                cell.get_or_init(|| bytes.into())
+            }
+        };
+        let word = bytes.get(offset as usize..).and_then(<[u8]>::first_chunk);
+        Ok(word.map_or(0, |word| u32::from_le_bytes(*word)))
+    }
+}
+
+/// Reads the code segment of a launch.
+struct Code<'a> {
+    client: &'a mut Client,
+    base: u64,
+}
+
+impl Fetch for Code<'_> {
+    fn fetch(&mut self, offset: u32, block: &mut [u8]) -> bool {
+        let at = self.base.wrapping_add(offset.into());
+        self.client.read(at, block).is_ok()
+    }
+}
+
+/// What the threads that run a grid have in common.
+struct Run {
+    memory: Arc<Memory>,
+    env: Mutex<Arc<Environment>>,
+    /// CTAs that were started.
+    started: AtomicU64,
+    ctas: u64,
+    /// Stop: paused, or failed.
+    stop: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+    /// CTAs in flight while the grid is paused.
+    suspended: Mutex<Vec<Cta>>,
+    /// Helpers at work.
+    busy: Mutex<usize>,
+    idle: Condvar,
+}
+
+/// A grid that was launched: it may be run, paused, and run again on any thread.
+pub struct Grid {
+    run: Arc<Run>,
+}
+
+/// How a run of a grid ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All CTAs are done.
+    Done,
+    /// It was asked to pause; the grid can be run again.
+    Paused,
+    /// It is over. Others of its CTAs may have run in part.
+    Failed(Failure),
+}
+
+/// The streaming multiprocessors: host threads, and programs decoded before.
+pub struct Multiprocessors {
+    memory: Arc<Memory>,
+    pool: Pool,
+    programs: Mutex<Vec<Cached>>,
+}
+
+/// A program with what it belongs to.
+struct Cached {
+    key: (u64, u64, u32, u32),
+    program: Program,
+}
+
+impl Multiprocessors {
+    /// Multiprocessors at a card's memory.
+    pub fn new(memory: Arc<Memory>) -> Self {
+        Self {
+            memory,
+            pool: Pool::new(),
+            programs: Mutex::default(),
+        }
+    }
+
+    /// Prepares a grid.
+    ///
+    /// # Errors
+    ///
+    /// A CTA of it does not fit.
+    pub fn launch(&self, launch: Launch) -> Result<Grid, LaunchError> {
+        launch.check()?;
+        let env = Environment {
+            tids: tids(&launch),
+            constants: Arc::new(Constants::new(&launch)),
+            program: self.cached(&launch),
+            uniform: Vec::new(),
+            launch: Arc::new(launch),
+        };
+        Ok(Grid {
+            run: Arc::new(Run {
+                memory: self.memory.clone(),
+                ctas: env.launch.ctas(),
+                env: Mutex::new(Arc::new(env)),
+                started: AtomicU64::new(0),
+                stop: AtomicBool::new(false),
+                failure: Mutex::new(None),
+                suspended: Mutex::default(),
+                busy: Mutex::new(0),
+                idle: Condvar::new(),
+            }),
+        })
+    }
+
+    /// Runs a grid until it is done, fails, or `pause` asks for a pause.
+    pub fn run(&self, grid: &mut Grid, pause: &Pause) -> Outcome {
+        let run = &grid.run;
+        if let Some(failure) = *run.failure.lock() {
+            return Outcome::Failed(failure);
+        }
+        if let Err(failure) = run.prepare() {
+            return Outcome::Failed(failure);
+        }
+        self.remember(&run.env.lock());
+        run.stop.store(pause.asked(), Ordering::Relaxed);
+        // The calling thread is one of those at work.
+        let work = run.suspended.lock().len() as u64
+            + (run.ctas - run.started.load(Ordering::Relaxed).min(run.ctas));
+        let helpers = self.pool.helpers().min(work.saturating_sub(1) as usize);
+        for n in 0..helpers {
+            *run.busy.lock() += 1;
+            let helper = run.clone();
+            let spawned = self.pool.spawn(n, move || {
+                helper.work(n as u32 + 1, || false);
+                *helper.busy.lock() -= 1;
+                helper.idle.notify_all();
+            });
+            if !spawned {
+                *run.busy.lock() -= 1;
+            }
+        }
+        run.work(0, || pause.asked());
+        let mut busy = run.busy.lock();
+        while *busy > 0 {
+            if pause.asked() {
+                run.stop.store(true, Ordering::Relaxed);
+            }
+            run.idle.wait_for(&mut busy, LOOK);
+        }
+        drop(busy);
+        self.remember(&run.env.lock());
+        if let Some(failure) = *run.failure.lock() {
+            return Outcome::Failed(failure);
+        }
+        let done = run.started.load(Ordering::Relaxed) >= run.ctas;
+        match done && run.suspended.lock().is_empty() {
+            true => Outcome::Done,
+            false => Outcome::Paused,
+        }
+    }
+
+    fn key(launch: &Launch) -> (u64, u64, u32, u32) {
+        let instance = u64::from(launch.instance.to_channel_word());
+        (
+            instance,
+            launch.code_address,
+            launch.start_id,
+            launch.gpr_alloc,
+        )
+    }
+
+    /// The program of a launch, if its code is what it was; else an empty one.
+    fn cached(&self, launch: &Launch) -> Program {
+        let key = Self::key(launch);
+        let mut programs = self.programs.lock();
+        let Some(at) = programs.iter().position(|cached| cached.key == key) else {
+            return Program::new(launch.gpr_alloc);
+        };
+        let mut client = Client::new(self.memory.clone(), Privilege::User);
+        let current = client.bind(launch.instance).is_ok()
+            && programs[at].program.is_current(&mut Code {
+                client: &mut client,
+                base: launch.code_address,
+            });
+        match current {
+            true => programs[at].program.clone(),
+            false => {
+                programs.remove(at);
+                Program::new(launch.gpr_alloc)
+            }
+        }
+    }
+
+    /// Keeps a program for the next launch.
+    fn remember(&self, env: &Environment) {
+        let key = Self::key(&env.launch);
+        let mut programs = self.programs.lock();
+        let known = programs.iter().position(|cached| cached.key == key);
+        if let Some(at) = known {
+            if programs[at].program.insts().len() == env.program.insts().len() {
+                return;
+            }
+            programs.remove(at);
+        }
+        if programs.len() >= PROGRAMS {
+            programs.remove(0);
+        }
+        let program = env.program.clone();
+        programs.push(Cached { key, program });
+    }
+}
+
+impl Run {
+    fn client(&self) -> Result<Client, BusError> {
+        let mut client = Client::new(self.memory.clone(), Privilege::User);
+        client.bind(self.env.lock().launch.instance)?;
+        Ok(client)
+    }
+
+    /// Decodes the entry and reads the constants.
+    fn prepare(&self) -> Result<(), Failure> {
+        // Bound to nothing, every access faults.
+        let mut client = self
+            .client()
+            .unwrap_or_else(|_| Client::new(self.memory.clone(), Privilege::User));
+        let start = self.env.lock().launch.start_id;
+        self.extend(&mut client, start)?;
+        Ok(())
+    }
+
+    /// The environment, with the code at a byte address decoded.
+    fn extend(&self, client: &mut Client, address: u32) -> Result<Arc<Environment>, Failure> {
+        let mut env = self.env.lock();
+        let known = |program: &Program| {
+            program
+                .index(address)
+                .is_some_and(|index| program.insts()[index as usize].exec != Exec::Missing)
+        };
+        if known(&env.program) && env.uniform.len() == env.program.uniforms().len() {
+            return Ok(env.clone());
+        }
+        let mut program = env.program.clone();
+        let base = env.launch.code_address;
+        let extended = program.extend(address, &mut Code { client, base });
+        let trap = |error| {
+            Failure::Trap(super::launch::Trap {
+                error,
+                pc: address,
+                code: program.code(address),
+                cta: [0; 3],
+                warp: 0,
+                lanes: 0,
+            })
+        };
+        extended.map_err(trap)?;
+        if !known(&program) {
+            // The access that failed, for its fault.
+            let at = base.wrapping_add(address.into());
+            client.read(at, &mut [0; 8])?;
+        }
+        let constants = env.constants.clone();
+        let uniform = uniform_rows(program.uniforms(), |bank, offset| {
+            constants.word(client, bank.into(), offset)
+        })?;
+        *env = Arc::new(Environment {
+            launch: env.launch.clone(),
+            tids: env.tids.clone(),
+            constants,
+            program,
+            uniform,
+        });
+        Ok(env.clone())
+    }
+
+    /// Runs CTAs on the calling thread until there is none, or until somebody says stop.
+    fn work(&self, multiprocessor: u32, asked: impl Fn() -> bool) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(isa) = super::exec::Avx2::detect() {
+            return self.work_with(isa, multiprocessor, asked);
+        }
+        self.work_with(Baseline, multiprocessor, asked);
+    }
+
+    fn work_with<I: Isa>(&self, isa: I, multiprocessor: u32, asked: impl Fn() -> bool) {
+        let asked = || {
+            if asked() {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            self.stop.load(Ordering::Relaxed)
+        };
+        let mut env = self.env.lock().clone();
+        let Ok(mut client) = self.client() else {
+            return;
+        };
+        let mut spare = None;
+        while !asked() {
+            let next = self.next(&env, multiprocessor, spare.take());
+            let Some(mut cta) = next else {
+                return;
+            };
+            loop {
+                let turn = cta.turn(isa, &mut env, &self.memory, &mut client, |client, at| {
+                    self.extend(client, at)
+                });
+                match turn {
+                    Ok(Turn::Done) => {
+                        spare = Some(cta);
+                        break;
+                    }
+                    Ok(Turn::More) => {}
+                    Ok(Turn::Stuck) => std::thread::sleep(LOOK),
+                    Err(failure) => {
+                        // The first is the one that counts.
+                        self.failure.lock().get_or_insert(failure);
+                        self.stop.store(true, Ordering::Relaxed);
+                        return;
+                    }
+                }
+                if asked() {
+                    self.suspended.lock().push(cta);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A CTA to go on with, or to start with.
+    fn next(&self, env: &Environment, multiprocessor: u32, spare: Option<Cta>) -> Option<Cta> {
+        if let Some(cta) = self.suspended.lock().pop() {
+            return Some(cta);
+        }
+        let launch = &env.launch;
+        let n = self.started.fetch_add(1, Ordering::Relaxed);
+        if n >= self.ctas {
+            // Not past the end, lest it wraps.
+            self.started.store(self.ctas, Ordering::Relaxed);
+            return None;
+        }
+        let [x, y, _] = launch.grid.map(|n| u64::from(n & 0xffff));
+        let id = [n % x, n / x % y, n / x / y].map(|n| n as u32);
+        let mut cta = spare.unwrap_or_else(|| Cta::new(launch, env.program.rows()));
+        cta.start(launch, id, multiprocessor % launch.multiprocessors.max(1));
+        Some(cta)
+    }
+}
+
+/// The numbers of the threads of each warp.
+fn tids(launch: &Launch) -> Arc<[[Row; 4]]> {
+    let [width, height, _] = launch.block;
+    let warps = (launch.threads() as usize).div_ceil(LANES);
+    (0..warps)
+        .map(|warp| {
+            let mut rows = [Row::ZERO; 4];
+            for lane in 0..LANES {
+                let n = (warp * LANES + lane) as u32;
+                let [x, y, z] = [n % width, n / width % height, n / width / height];
+                for (row, value) in rows.iter_mut().zip([x | y << 16 | z << 26, x, y, z]) {
+                    row.0[lane] = value;
+                }
+            }
+            rows
+        })
+        .collect()
+}
