@@ -44,6 +44,13 @@ const EXCUSED: &[&str] = &[
     "[drm] No compatible format found",
 ];
 
+/// Functions of drivers whose warnings with a trace are expected where faults are.
+const EXCUSED_TRACES: &[&str] = &[
+    // 6.1 looks for an engine to reset when PFIFO itself faults, and warns that there is none
+    // (`nvkm/engine/fifo/gf100.c gf100_fifo_engine_id`).
+    "gf100_fifo_recover",
+];
+
 impl Dmesg {
     /// Parses `dmesg -r`: `<level>[time] text`.
     pub fn parse(raw: &str) -> Self {
@@ -65,9 +72,19 @@ impl Dmesg {
             .collect()
     }
 
-    /// The first sign that the kernel itself is in trouble.
+    /// The first sign that the kernel itself is in trouble. The trace that nouveau prints when it
+    /// is asked to recover an engine which it cannot is not one.
     pub fn trouble(&self) -> Option<&Line> {
-        self.lines.iter().find(|line| is_trouble(line))
+        let mut excused = false;
+        self.lines.iter().find(|line| {
+            let text = &line.text;
+            if text.contains("WARNING: ") {
+                excused = EXCUSED_TRACES.iter().any(|part| text.contains(part));
+            }
+            let trouble = is_trouble(line) && !excused;
+            excused &= !text.contains("end trace");
+            trouble
+        })
     }
 
     /// The first line at or after `from` that contains `part`, with its index.
@@ -118,6 +135,23 @@ mod tests {
         let severities: Vec<_> = dmesg.lines.iter().map(|line| line.severity).collect();
         assert_eq!(severities, [Severity::Error, Severity::Warning]);
         assert_eq!(dmesg.lines[1].time, 2.0);
+    }
+
+    #[test]
+    fn trace_of_a_failed_recovery_is_no_trouble_but_what_follows_is() {
+        let trace = "<4>[ 1.0] WARNING: CPU: 1 PID: 9 at gf100_fifo_recover+0x14a/0x160 [nouveau]\n\
+                     <4>[ 1.1] Call Trace:\n<4>[ 1.2] ---[ end trace 0000000000000000 ]---\n";
+        assert_eq!(Dmesg::parse(trace).trouble(), None);
+        let more = format!("{trace}<4>[ 2.0] Call Trace:\n");
+        assert_eq!(
+            Dmesg::parse(&more).trouble().map(|line| line.time),
+            Some(2.0)
+        );
+        let other = trace.replace("gf100_fifo_recover", "nvkm_subdev_fini");
+        assert_eq!(
+            Dmesg::parse(&other).trouble().map(|line| line.time),
+            Some(1.0)
+        );
     }
 
     #[test]

@@ -10,14 +10,14 @@ const VRAM_MIB: u32 = 512;
 
 /// Channels, buffers, copies and semaphores.
 pub fn copy(context: &Context<'_>) -> Result<String> {
-    let (outcome, remark) = run(context, "params channel copy sync", VRAM_MIB, 300)?;
+    let (outcome, remark) = run(context, "params channel copy sync", VRAM_MIB, 900)?;
     quiet(&outcome)?;
     Ok(remark)
 }
 
 /// Objects of all classes.
 pub fn objects(context: &Context<'_>) -> Result<String> {
-    let (outcome, remark) = run(context, "objects", VRAM_MIB, 200)?;
+    let (outcome, remark) = run(context, "objects", VRAM_MIB, 600)?;
     quiet(&outcome)?;
     Ok(remark)
 }
@@ -25,7 +25,7 @@ pub fn objects(context: &Context<'_>) -> Result<String> {
 /// Faults. The kernel has to report each, so its log is full of complaints, but it must not be in
 /// trouble itself.
 pub fn faults(context: &Context<'_>) -> Result<String> {
-    let (outcome, remark) = run(context, "faults", VRAM_MIB, 300)?;
+    let (outcome, remark) = run(context, "faults", VRAM_MIB, 900)?;
     if let Some(line) = outcome.dmesg.trouble() {
         bail!("The kernel is in trouble: {line}");
     }
@@ -34,7 +34,7 @@ pub fn faults(context: &Context<'_>) -> Result<String> {
 
 /// Load. The card is small, so that buffers are evicted.
 pub fn stress(context: &Context<'_>) -> Result<String> {
-    let (outcome, remark) = run(context, "stress", 128, 600)?;
+    let (outcome, remark) = run(context, "stress", 128, 1800)?;
     quiet(&outcome)?;
     Ok(remark)
 }

@@ -9,7 +9,7 @@ use guest::pattern::Pattern;
 use guest::{Buffer, Channel, Device, Domain};
 
 /// How long one piece of GPU work may take before a case gives up on it.
-pub const LIMIT: Duration = Duration::from_secs(10);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// A named check.
 #[derive(Debug)]

@@ -236,13 +236,16 @@ fn no_page_table(context: &Context) -> Result<()> {
 
 fn no_page(context: &Context) -> Result<()> {
     let mut scene = Scene::new(context)?;
-    let neighbours = [0; 3].map(|_| Buffer::new(&scene.device, Domain::Gart, PAGE));
-    let [first, freed, last] = neighbours;
-    let (first, freed, _last) = (first?, freed?, last?);
+    // The engine's context first: it would take the freed address.
+    let mut push = Push::new();
+    Engine::Ce1.attach(&scene.victim, &mut push)?;
+    scene.victim.run(&push, &[], LIMIT)?;
+    // Neighbours on both sides, so that the page table stays.
+    let page = || Buffer::new(&scene.device, Domain::Gart, PAGE);
+    let (first, freed, _last) = (page()?, page()?, page()?);
     let address = freed.address();
     drop(freed);
     let mut push = Push::new();
-    Engine::Ce1.attach(&scene.victim, &mut push)?;
     Engine::Ce1.linear(&mut push, first.address(), address, 64);
     scene.victim.submit(&push, &[(&first, Access::Read)])?;
     let parts = [
