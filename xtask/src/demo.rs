@@ -23,7 +23,7 @@ const TIME_OUT: u64 = 300;
 #[derive(Args)]
 pub struct Arguments {
     /// Guest kernel: 6.1 or 6.12
-    #[arg(long, default_value = "6.12")]
+    #[arg(long, default_value = "6.1")]
     kernel: Kernel,
 }
 
