@@ -170,8 +170,9 @@ fn an_acquire_sees_what_the_cpu_writes() {
     let mut words = semaphore(0x80, 5, 0x1004);
     words.extend(semaphore(0x90, 1, 0x0100_0002));
     channel.push(&rig, &words);
-    std::thread::sleep(Duration::from_millis(5));
-    assert_ne!(rig.read(pfifo::CHAN_STATE, 1) & 1 << 4, 0);
+    rig.wait("the channel to wait", || {
+        rig.read(pfifo::CHAN_STATE, 1) & 1 << 4 != 0
+    });
     rig.store(0x80, 9);
     rig.wait("the acquire", || rig.load(0x90) == 1);
 }
