@@ -539,3 +539,25 @@ fn hundreds_of_channels_come_and_go() {
         rig.remove(&channel);
     }
 }
+
+#[test]
+fn channels_that_depend_on_each_other_never_lose_a_wake_up() {
+    let mut rig = Rig::new();
+    let mut kernel = rig.channel(0);
+    kernel.run(&rig, &bind_copy(4, 1));
+    for n in 1..400u32 {
+        let mut user = rig.channel(2);
+        let engine = n % 2;
+        // The kernel moves something; the user waits for that, copies, and says so.
+        let mut words = copy(4, 16 << 20, 0, 4096, 1 + n % 64);
+        words.extend(semaphore(0x1f0_0000, n, 2));
+        kernel.push(&rig, &words);
+        user.push(&rig, &bind_copy(5, engine));
+        let mut words = semaphore(0x1f0_0000, n, 0x1004);
+        words.extend(copy(5, 24 << 20, 0, 4096, 1 + n % 16));
+        words.extend(semaphore(0x1f0_0020, n, 2));
+        user.push(&rig, &words);
+        rig.wait("the user", || rig.load(0x1f0_0020) == n);
+        rig.remove(&user);
+    }
+}

@@ -9,6 +9,7 @@ use mmio::layout::{instance, userd};
 use mmio::regs::pfifo;
 
 use super::pusher::Pusher;
+use super::state::Slot;
 use crate::engine::{ChannelRef, Method};
 use crate::memory::{Access, BusError, Memory, PhysAddr};
 use crate::register_file::RegisterFile;
@@ -27,6 +28,8 @@ const DEFAULT_SLICE: Duration = Duration::from_millis(1);
 pub struct Context {
     /// Which.
     pub channel: ChannelRef,
+    /// Its row's count at the time.
+    pub binding: u64,
     /// RAMFC as it was loaded; fields below take precedence.
     ramfc: [u32; WORDS],
     /// Its control page.
@@ -75,12 +78,16 @@ pub enum Signature {
 }
 
 impl Context {
-    /// Reads the state of `channel`.
+    /// Reads the state of `channel`, which is the `binding`th in its row of the channel table.
     ///
     /// # Errors
     ///
     /// There is no memory at its instance block.
-    pub fn load(memory: &Memory, channel: ChannelRef) -> Result<(Self, Signature), BusError> {
+    pub fn load(
+        memory: &Memory,
+        channel: ChannelRef,
+        binding: u64,
+    ) -> Result<(Self, Signature), BusError> {
         let mut bytes = [0; WORDS * 4];
         memory.read(channel.instance, &mut bytes)?;
         let mut ramfc = [0; WORDS];
@@ -98,6 +105,7 @@ impl Context {
         let paused = word(instance::PAUSED_ENGINE);
         let context = Self {
             channel,
+            binding,
             userd: Aperture::from_target(userd).map(|aperture| PhysAddr {
                 aperture,
                 address: userd & 0xff_ffff_f000,
@@ -129,6 +137,11 @@ impl Context {
             _ => Signature::Missing,
         };
         Ok((context, signature))
+    }
+
+    /// Whether it is what `slot` says.
+    pub fn is_in(&self, slot: &Slot) -> bool {
+        slot.channel == Some(self.channel) && slot.binding == self.binding
     }
 
     /// Writes the state back.

@@ -100,7 +100,7 @@ impl Pbdma {
         let mut state = inner.lock();
         self.let_go(&mut state);
         let chid = context.channel.chid;
-        let known = state.channels[usize::from(chid)].channel == Some(context.channel);
+        let known = context.is_in(&state.channels[usize::from(chid)]);
         if state.epoch != self.epoch() || !known {
             return Err(Break::Gone);
         }

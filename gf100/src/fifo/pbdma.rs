@@ -110,7 +110,7 @@ impl Pbdma {
     /// Decides whether a channel that is loaded stays so.
     fn keep(&mut self, state: &mut State, context: Box<Context>) -> Option<Box<Context>> {
         let slot = &mut state.channels[usize::from(context.channel.chid)];
-        let gone = self.epoch != state.epoch || slot.channel != Some(context.channel);
+        let gone = self.epoch != state.epoch || !context.is_in(slot);
         if !gone && !slot.leave {
             return Some(context);
         }
@@ -147,7 +147,7 @@ impl Pbdma {
     fn load(&mut self, state: &mut State, chid: u8) -> Option<Box<Context>> {
         let slot = &mut state.channels[usize::from(chid)];
         let channel = slot.channel?;
-        let loaded = Context::load(self.memory(), channel)
+        let loaded = Context::load(self.memory(), channel, slot.binding)
             .ok()
             .filter(|_| self.client.bind(channel.instance).is_ok());
         let Some((context, signature)) = loaded else {
@@ -164,6 +164,7 @@ impl Pbdma {
             return None;
         }
         slot.loaded = Some(self.number);
+        slot.known = true;
         self.show_channel(Some(chid));
         Some(Box::new(context))
     }
@@ -177,9 +178,10 @@ impl Pbdma {
         unit.running = Some(chid);
         (unit.asked, unit.late, unit.abort) = (None, false, false);
         self.inner.pauses[self.number].clear();
-        if !state.pbdmas.iter().any(|unit| unit.idle) {
-            // Nobody else watches for others that want to run.
-            self.inner.wake_scheduler();
+        // This unit may have been woken for another channel than the one that it took.
+        let other = state.runlist.iter().find(|&&chid| state.takeable(chid));
+        if let Some(&other) = other {
+            self.inner.wake_for(state, other);
         }
     }
 
@@ -202,7 +204,7 @@ impl Pbdma {
         context.show(&inner.shared.registers, self.number);
         let chid = context.channel.chid;
         let slot = &mut state.channels[usize::from(chid)];
-        if slot.channel == Some(context.channel) {
+        if context.is_in(slot) {
             let was = slot.wait;
             slot.wait = match (reason, was) {
                 (Break::Semaphore(acquire), _) => Wait::Semaphore(acquire),
@@ -291,7 +293,7 @@ impl Pbdma {
     fn set_pending(&self, context: &Context, pending: bool) {
         let mut state = self.inner.lock();
         let slot = &mut state.channels[usize::from(context.channel.chid)];
-        if slot.channel == Some(context.channel) {
+        if context.is_in(slot) {
             slot.pending = pending;
         }
     }

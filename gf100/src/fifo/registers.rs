@@ -164,12 +164,16 @@ impl Inner {
                 state.pbdmas[unit].abort = true;
                 self.ask_to_leave(state, index as u8);
             }
-            let all = (1 << state.engines.len()) - 1;
-            state.condemned.push((dead, all));
-            self.wake_scheduler();
+            if old.known {
+                let all = (1 << state.engines.len()) - 1;
+                state.condemned.push((dead, all));
+                self.wake_scheduler();
+            }
         }
         state.channels[index] = Slot {
             channel,
+            binding: old.binding + 1,
+            known: false,
             pending: channel.is_some(),
             leave: false,
             wait: Wait::None,

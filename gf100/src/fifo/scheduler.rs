@@ -76,14 +76,8 @@ impl Inner {
                 self.give(state, index);
                 left &= !(1 << index);
             }
-            // A reset may have rebuilt the list meanwhile; every channel on it is dead all the same.
-            let entry = state
-                .condemned
-                .iter_mut()
-                .find(|(dead, _)| *dead == channel);
-            if let Some((_, engines)) = entry {
-                *engines &= left;
-            }
+            // Meanwhile others may have come to the list, at its end.
+            state.condemned[at].1 &= left;
             at += 1;
         }
         let before = state.condemned.len();

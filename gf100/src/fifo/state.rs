@@ -78,6 +78,10 @@ pub enum Wait {
 pub struct Slot {
     /// The channel, if there is one.
     pub channel: Option<ChannelRef>,
+    /// Counts the channels that were in this row.
+    pub binding: u64,
+    /// It was on a PBDMA, so engines may know it.
+    pub known: bool,
     /// Software lets it run.
     pub runnable: bool,
     /// It is on the runlist.
@@ -96,6 +100,8 @@ impl Slot {
     /// A row without a channel.
     pub const EMPTY: Self = Self {
         channel: None,
+        binding: 0,
+        known: false,
         runnable: false,
         listed: false,
         pending: false,
@@ -191,7 +197,8 @@ pub struct State {
     pub update: Option<Update>,
     /// A channel to be taken off PBDMA and engines.
     pub kick: Option<u8>,
-    /// Channels that are gone, with the engines (by index, as bits) that still know them.
+    /// Channels that are gone, with the engines (by index, as bits) that still know them: at most
+    /// one per row, as none is known anew before that is done.
     pub condemned: Vec<(ChannelRef, u32)>,
     /// The engines.
     pub engines: Vec<EngineSlot>,
@@ -257,12 +264,8 @@ impl State {
         let fresh = Self::new(self.engines.iter().map(|engine| engine.id));
         let all = (1 << self.engines.len()) - 1;
         let mut condemned: Vec<_> = std::mem::take(&mut self.condemned);
-        condemned.extend(
-            self.channels
-                .iter()
-                .filter_map(|slot| Some((slot.channel?, all))),
-        );
-        condemned.truncate(2 * CHANNELS);
+        let known = self.channels.iter().filter(|slot| slot.known);
+        condemned.extend(known.filter_map(|slot| Some((slot.channel?, all))));
         let old = std::mem::replace(self, fresh);
         self.stop = old.stop;
         self.epoch = old.epoch + 1;
