@@ -561,3 +561,24 @@ fn channels_that_depend_on_each_other_never_lose_a_wake_up() {
         rig.remove(&user);
     }
 }
+
+#[test]
+fn a_channel_may_use_both_engines_in_turn() {
+    let mut rig = Rig::new();
+    let mut channel = rig.channel(1);
+    let want = rig.pattern(0, 2 << 20);
+    let mut words = bind_copy(4, 0);
+    words.extend(bind_copy(5, 1));
+    for n in 0..4 {
+        words.extend(copy(4, (2 << 20) * (2 * n + 1), 0, 4096, 512));
+        words.extend(copy(5, (2 << 20) * (2 * n + 2), 0, 4096, 512));
+    }
+    channel.push(&rig, &words);
+    for _ in 0..20 {
+        rig.kick(1);
+    }
+    channel.finish(&rig);
+    for n in 1..9 {
+        assert_eq!(rig.bytes((2 << 20) * n, want.len()), want, "copy {n}");
+    }
+}

@@ -8,11 +8,13 @@ use std::path::Path;
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
-/// Mutated scripts per target.
+/// Mutated scripts per target, where a script is a matter of microseconds.
 const MUTANTS: usize = 2000;
+/// Mutated scripts where each brings up a card with its threads.
+const MUTANTS_OF_CARDS: usize = 150;
 
 /// Runs the seeds of `target`, and as many mutants of them as are to be had quickly.
-fn exercise(target: &str, run: fn(&[u8])) {
+fn exercise(target: &str, mutants: usize, run: fn(&[u8])) {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../fuzz/seeds")
         .join(target);
@@ -28,7 +30,7 @@ fn exercise(target: &str, run: fn(&[u8])) {
     // The same scripts every time: a failure here can be run again.
     let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut below = |limit: usize| (rng.next_u64() % limit.max(1) as u64) as usize;
-    for n in 0..MUTANTS {
+    for n in 0..mutants {
         let mut script = corpus[n % corpus.len()].clone();
         for _ in 0..=below(8) {
             match below(3) {
@@ -53,15 +55,20 @@ fn exercise(target: &str, run: fn(&[u8])) {
 
 #[test]
 fn bar_accesses() {
-    exercise("bar_accesses", scripts::bar_accesses::run);
+    exercise("bar_accesses", MUTANTS, scripts::bar_accesses::run);
 }
 
 #[test]
 fn config_accesses() {
-    exercise("config_accesses", scripts::config_accesses::run);
+    exercise("config_accesses", MUTANTS, scripts::config_accesses::run);
 }
 
 #[test]
 fn page_tables() {
-    exercise("page_tables", scripts::page_tables::run);
+    exercise("page_tables", MUTANTS, scripts::page_tables::run);
+}
+
+#[test]
+fn rings() {
+    exercise("rings", MUTANTS_OF_CARDS, scripts::rings::run);
 }

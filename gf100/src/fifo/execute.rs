@@ -46,7 +46,6 @@ impl Pbdma {
                     context.cache = Some(method);
                     return Err(reason);
                 }
-                context.current = number;
                 engine
             }
         };
@@ -119,6 +118,7 @@ impl Pbdma {
         let number = slot.id as u32;
         drop(state);
         self.held = Some(engine);
+        context.current = number as u8;
         self.show_engine(number);
         self.wait_while_stalled(engine)?;
         match inner.engines[engine].switch_to(context.channel) {

@@ -146,10 +146,10 @@ impl Pbdma {
             interval: Acquire::FIRST,
         };
         loop {
-            let value = self
-                .client
-                .load::<u32>(acquire.address)
-                .map_err(|fault| self.fault(context, fault))?;
+            let value = self.client.load::<u32>(acquire.address).map_err(|fault| {
+                context.operation -= Semaphore::ACQUIRE_PENDING;
+                self.fault(context, fault)
+            })?;
             if acquire.operation.satisfied(value, acquire.sequence) {
                 fence(Ordering::Acquire);
                 context.operation -= Semaphore::ACQUIRE_PENDING;

@@ -6,6 +6,7 @@
 pub mod bar_accesses;
 pub mod config_accesses;
 pub mod page_tables;
+pub mod rings;
 
 /// The bytes of a script, taken from the front. `None` ends the script.
 pub struct Bytes<'a>(pub &'a [u8]);
