@@ -226,6 +226,12 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.mapping.take();
+        // Lets the kernel see fences that have passed. A close that is the first to look at one
+        // takes it off its channel's list and leaves it pointing to the channel (K61
+        // nouveau_fence.c nouveau_fence_no_signaling); if the channel goes before another buffer
+        // that has the same fence, the kernel has the next user of that buffer wait for a fence
+        // of freed memory, for ever.
+        let _ = self.is_busy();
         let mut request = uapi::GemClose {
             handle: self.info.handle,
             pad: 0,
