@@ -6,7 +6,7 @@ use std::mem;
 use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Geometry, Pde, SMALL_SHIFT, TablePointer};
 
 use crate::pool::Block;
-use crate::table::{CHUNK, Table, TableKey, WrittenPages, next_difference, read_words, words};
+use crate::table::{CHUNK, Table, TableKey, WrittenPages, read_words, words};
 use crate::{CardTables, Epoch, GuestAddress, GuestTables, PoolExhausted, Report, Retired};
 use crate::{TablePool, Translation, WriteTracker};
 
@@ -70,8 +70,10 @@ pub struct Shadow {
     fresh: bool,
     /// The last incremental sync.
     synced: Epoch,
-    /// Directory entries to write; empty between syncs.
-    changed: Vec<u32>,
+    /// Directory entries that differ, and the guest's; empty between syncs.
+    changed: Vec<(usize, Pde)>,
+    /// For the pages of tables.
+    buffers: Box<[[u64; CHUNK]; 2]>,
 }
 
 impl Shadow {
@@ -107,6 +109,7 @@ impl Shadow {
             fresh: true,
             synced: Epoch::default(),
             changed: Vec::new(),
+            buffers: Box::new([[0; CHUNK]; 2]),
         })
     }
 
@@ -231,31 +234,29 @@ impl Shadow {
             true => Epoch::default(),
             false => self.synced,
         };
-        let mut entries = [0; CHUNK];
         let mut changed = mem::take(&mut self.changed);
         for page in WrittenPages::new(vm.tracker, self.guest, self.readable, since) {
             let first = page * CHUNK;
+            let mut entries = [0; CHUNK];
             let entries = &mut entries[..CHUNK.min(self.readable - first)];
             self.read_directory(first, entries, vm, report);
-            let mut rest = 0;
-            while let Some(run) =
-                next_difference(&self.seen[first..first + entries.len()], entries, rest)
-            {
-                rest = run.end;
-                for n in run {
-                    self.point(first + n, Pde(entries[n]), vm, report);
-                    changed.push((first + n) as u32);
-                }
-            }
+            let both = self.seen[first..].iter().zip(entries.iter()).enumerate();
+            changed.extend(
+                both.filter(|(_, (seen, now))| seen != now)
+                    .map(|(n, (_, &now))| (first + n, Pde(now))),
+            );
+        }
+        for &(index, entry) in &changed {
+            self.point(index, entry, vm, report);
         }
         for table in self.tables.iter_mut().flatten() {
             if table.references > 0 {
-                table.refresh(vm, self.synced, report);
+                table.refresh(vm, self.synced, &mut self.buffers, report);
             }
         }
-        for index in changed.drain(..) {
-            let entry = self.entry(index as usize);
-            self.write_directory(index as usize, &[entry.0], vm, report);
+        for (index, _) in changed.drain(..) {
+            let entry = self.entry(index);
+            self.write_directory(index, &[entry.0], vm, report);
         }
         self.changed = changed;
         self.synced = now;

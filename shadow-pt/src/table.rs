@@ -1,5 +1,7 @@
 //! One shadow table of pages, and the ways to bring it up to date.
 
+use std::ops::Range;
+
 use mmio::layout::pagetable::ENTRY_SIZE;
 
 use crate::pool::Block;
@@ -8,6 +10,8 @@ use crate::{Vm, WriteTracker};
 
 /// Entries of a 4 KiB page, the unit of block reads.
 pub(crate) const CHUNK: usize = 512;
+/// Entries in a row that are rather written again than skipped.
+const GAP: usize = 3;
 /// Bytes of 64 pages, the unit of questions to a tracker.
 const GROUP_BYTES: u64 = 64 * CHUNK as u64 * ENTRY_SIZE;
 
@@ -107,17 +111,20 @@ impl Table {
         self.fresh = false;
     }
 
-    /// Writes the entries that differ from when they were last read, looking only at pages that
-    /// may have been written since `since`.
-    pub(crate) fn refresh<M>(&mut self, vm: &mut Vm<'_, M>, since: Epoch, report: &mut Report)
-    where
+    /// Writes the entries that differ from when they were last read, and few others, looking only at
+    /// pages that may have been written since `since`.
+    pub(crate) fn refresh<M>(
+        &mut self,
+        vm: &mut Vm<'_, M>,
+        since: Epoch,
+        [now, shadow]: &mut [[u64; CHUNK]; 2],
+        report: &mut Report,
+    ) where
         M: GuestTables + CardTables + ?Sized,
     {
         if self.fresh {
             return self.rewrite(vm, report);
         }
-        let mut now = [0; CHUNK];
-        let mut shadow = [0; CHUNK];
         for page in WrittenPages::new(vm.tracker, self.key.at, self.readable, since) {
             let seen = &mut self.seen[page * CHUNK..self.readable.min((page + 1) * CHUNK)];
             let now = &mut now[..seen.len()];
@@ -125,23 +132,16 @@ impl Table {
             vm.memory.read_block(self.key.at.offset(offset), now);
             report.ptes_scanned += now.len() as u64;
             report.words_read += 2 * now.len() as u64;
-            let mut rest = 0;
-            while let Some(run) = next_difference(seen, now, rest) {
-                rest = run.end;
+            for run in Differences::new(seen, now) {
                 let entries = &mut shadow[run.clone()];
-                translate(
-                    vm.policy,
-                    &now[run.clone()],
-                    self.key.shift,
-                    entries,
-                    report,
-                );
+                let guest = &now[run.clone()];
+                translate(vm.policy, guest, self.key.shift, entries, report);
                 let at = self.block.address + offset + run.start as u64 * ENTRY_SIZE;
                 vm.memory.write_block(at, entries);
                 report.ptes_written += run.len() as u64;
                 report.words_written += 2 * run.len() as u64;
-                seen[run.clone()].copy_from_slice(&now[run]);
             }
+            seen.copy_from_slice(now);
         }
     }
 }
@@ -173,24 +173,39 @@ fn translate(
     }
 }
 
-/// The first run of entries at or after `from` that differ.
-pub(crate) fn next_difference(
-    old: &[u64],
-    new: &[u64],
-    from: usize,
-) -> Option<std::ops::Range<usize>> {
-    if old[from..] == new[from..] {
-        return None;
-    }
-    let start = from + differing(&old[from..], &new[from..]).position(|it| it)?;
-    let len = differing(&old[start..], &new[start..])
-        .position(|it| !it)
-        .unwrap_or(old.len() - start);
-    Some(start..start + len)
+/// The runs of entries that differ between two versions of a page, nearby ones as one.
+struct Differences<'a> {
+    old: &'a [u64],
+    new: &'a [u64],
+    next: usize,
 }
 
-fn differing(old: &[u64], new: &[u64]) -> impl Iterator<Item = bool> {
-    old.iter().zip(new).map(|(old, new)| old != new)
+impl<'a> Differences<'a> {
+    fn new(old: &'a [u64], new: &'a [u64]) -> Self {
+        // Mostly all are the same, which is known fastest of the whole.
+        let next = if old == new { new.len() } else { 0 };
+        Self { old, new, next }
+    }
+}
+
+impl Iterator for Differences<'_> {
+    type Item = Range<usize>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Range<usize>> {
+        let rest = self.old.iter().zip(self.new).enumerate().skip(self.next);
+        let mut differing = rest.filter(|(_, (old, new))| old != new).map(|(at, _)| at);
+        let start = differing.next()?;
+        let mut end = start + 1;
+        for at in differing {
+            if at - end > GAP {
+                break;
+            }
+            end = at + 1;
+        }
+        self.next = end;
+        Some(start..end)
+    }
 }
 
 /// The numbers of a table's pages that may have been written.

@@ -52,10 +52,12 @@ pub enum TranslationError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Translation {
     vram_base: u64,
-    vram_len: u64,
+    vram: Range<u64>,
     iova_base: u64,
     /// In ascending order, apart from each other.
     ram: Vec<Range<u64>>,
+    /// The first of them, at hand.
+    first_ram: Range<u64>,
 }
 
 impl Translation {
@@ -88,21 +90,22 @@ impl Translation {
         }
         Ok(Self {
             vram_base,
-            vram_len,
+            vram: 0..vram_len,
             iova_base,
+            first_ram: ram.first().cloned().unwrap_or_default(),
             ram,
         })
     }
 
     /// Bytes of the guest's video memory.
     pub fn vram_len(&self) -> u64 {
-        self.vram_len
+        self.vram.end
     }
 
     /// How many of the `len` bytes from `at` on are the VM's, up to the first that is not.
     pub fn reachable(&self, at: GuestAddress, len: u64) -> u64 {
         let (address, end) = match at {
-            GuestAddress::Vram(address) => (address, Some(self.vram_len)),
+            GuestAddress::Vram(address) => (address, Some(self.vram.end)),
             GuestAddress::Ram(address) => (address, self.ram_end(address)),
         };
         end.map_or(0, |end| end.saturating_sub(address).min(len))
@@ -141,34 +144,36 @@ impl Translation {
         }
         // Of a large page's address the card ignores the bits below the page.
         let address = pte.address() >> shift << shift;
-        let len = 1 << shift;
-        match pte.aperture() {
-            Some(Aperture::Vram) if address + len <= self.vram_len => {
-                pte.with_address(self.vram_base + address).0
-            }
-            Some(Aperture::Vram) => {
-                rejected.vram_pages += 1;
-                0
-            }
+        let (range, base) = match pte.aperture() {
+            Some(Aperture::Vram) => (&self.vram, self.vram_base),
             Some(Aperture::SysCoherent | Aperture::SysNonCoherent) => {
-                if self
-                    .ram_end(address)
-                    .is_some_and(|end| address + len <= end)
-                {
-                    return pte.with_address(self.iova_base + address).0;
+                (&self.first_ram, self.iova_base)
+            }
+            None => (&(0..0), 0),
+        };
+        if range.start <= address && address + (1 << shift) <= range.end {
+            return pte.with_address(base + address).0;
+        }
+        self.elsewhere(pte, address, 1 << shift, rejected)
+    }
+
+    /// The shadow of an entry for a page that is not in video memory or the first part of RAM.
+    #[cold]
+    fn elsewhere(&self, pte: Pte, address: u64, len: u64, rejected: &mut Rejected) -> u64 {
+        match pte.aperture() {
+            Some(Aperture::Vram) => rejected.vram_pages += 1,
+            Some(Aperture::SysCoherent | Aperture::SysNonCoherent) => {
+                if let Some(address) = self.card_address(GuestAddress::Ram(address), len) {
+                    return pte.with_address(address).0;
                 }
                 rejected.ram_pages += 1;
-                0
             }
-            None => {
-                rejected.reserved_targets += 1;
-                0
-            }
+            None => rejected.reserved_targets += 1,
         }
+        0
     }
 
     /// The end of the RAM in which `address` is.
-    #[inline]
     fn ram_end(&self, address: u64) -> Option<u64> {
         self.ram
             .iter()

@@ -21,27 +21,30 @@ pub const POOL: u64 = 4 << 20;
 
 /// What is in the memories.
 pub struct Memories {
-    vram: Vec<u64>,
-    /// Of both regions.
-    ram: Vec<u64>,
+    guest: Vec<u64>,
     pool: Vec<u64>,
+    /// What the card could have seen: each entry after each write of a word to it.
+    pub torn: Vec<(u64, u64)>,
 }
 
 impl Memories {
-    fn guest(&mut self, at: GuestAddress) -> &mut u64 {
-        match at {
-            GuestAddress::Vram(address) => &mut self.vram[(address / 8) as usize],
-            GuestAddress::Ram(address) => {
-                let mut before = 0;
-                for (start, len) in RAM {
-                    if (start..start + len).contains(&address) {
-                        return &mut self.ram[((before + address - start) / 8) as usize];
-                    }
-                    before += len;
-                }
-                panic!("{address:#x} is not RAM");
+    fn guest(&self, at: GuestAddress) -> &u64 {
+        &self.guest[Self::index(at)]
+    }
+
+    /// Where an address is: video memory, then RAM without its hole.
+    fn index(at: GuestAddress) -> usize {
+        let (address, regions, mut before) = match at {
+            GuestAddress::Vram(address) => (address, &[(0, VRAM)][..], 0),
+            GuestAddress::Ram(address) => (address, &RAM[..], VRAM),
+        };
+        for (start, len) in regions {
+            if (*start..start + len).contains(&address) {
+                return ((before + address - start) / 8) as usize;
             }
+            before += len;
         }
+        panic!("{at:x?} is not the guest's");
     }
 
     fn pool(&mut self, address: u64) -> &mut u64 {
@@ -67,6 +70,8 @@ impl CardTables for Memories {
         let shift = address % 8 * 8;
         let entry = self.pool(address);
         *entry = *entry & !(0xffff_ffff << shift) | u64::from(word) << shift;
+        let seen = (address & !7, *entry);
+        self.torn.push(seen);
     }
 
     fn write_block(&mut self, address: u64, entries: &[u64]) {
@@ -98,9 +103,9 @@ impl Rig {
         let foreign = Pte::new(Aperture::Vram, 1 << 30).0;
         Self {
             memories: Memories {
-                vram: vec![0; (VRAM / 8) as usize],
-                ram: vec![0; (RAM[0].1 + RAM[1].1) as usize / 8],
+                guest: vec![0; (VRAM + RAM[0].1 + RAM[1].1) as usize / 8],
                 pool: vec![foreign; (quota / 8) as usize],
+                torn: Vec::new(),
             },
             policy: Translation::new(
                 (VRAM_BASE, VRAM),
@@ -130,10 +135,15 @@ impl Rig {
 
     /// The guest writes to its memory.
     pub fn put_at(&mut self, at: GuestAddress, entry: u64) {
-        *self.memories.guest(at) = entry;
+        self.memories.guest[Memories::index(at)] = entry;
         if let GuestAddress::Vram(address) = at {
             self.times.mark(address, 8);
         }
+    }
+
+    /// What the guest has there.
+    pub fn guest(&self, at: GuestAddress) -> u64 {
+        *self.memories.guest(at)
     }
 
     pub fn shadow(&mut self, directory: u64) -> Shadow {
@@ -147,6 +157,7 @@ impl Rig {
 
     /// A sync, with the TLB flush that follows.
     pub fn sync(&mut self, shadow: &mut Shadow, algorithm: Algorithm) -> Report {
+        self.memories.torn.clear();
         let (report, retired) = self.sync_only(shadow, algorithm);
         self.pool.release(retired);
         report

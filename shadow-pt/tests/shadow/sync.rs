@@ -1,10 +1,9 @@
 //! A shadow after a sync, in cases written out by hand.
 
-mod rig;
-
 use mmio::layout::pagetable::{Aperture, Geometry, Pde, Pte, TablePointer};
-use rig::{Rig, VRAM_BASE};
-use shadow_pt::{Algorithm, GuestAddress, Shadow};
+use shadow_pt::{Algorithm, GuestAddress, PageTimes, Shadow, Untracked};
+
+use crate::rig::{self, Rig, VRAM_BASE};
 
 const ALL: [Algorithm; 3] = [Algorithm::Naive, Algorithm::Bulk, Algorithm::Incremental];
 
@@ -160,4 +159,87 @@ fn a_pool_too_small_for_a_directory_is_an_error() {
     let mut rig = Rig::with_pool(0xf000);
     let at = GuestAddress::Vram(DIRECTORY);
     assert!(Shadow::new(at, Geometry::default(), &mut rig.vm()).is_err());
+}
+
+/// All that the card could have seen of one entry during the last sync.
+fn seen_at(rig: &Rig, address: u64) -> Vec<u64> {
+    let torn = rig.memories.torn.iter();
+    torn.filter(|(at, _)| *at == address)
+        .map(|(_, entry)| *entry)
+        .collect()
+}
+
+#[test]
+fn an_address_is_never_seen_with_the_target_of_another() {
+    let (mut rig, mut shadow) = machine(Algorithm::Naive);
+    let pages = [
+        Pte::new(Aperture::SysCoherent, 0x7000),
+        Pte::new(Aperture::Vram, 0x9000),
+        Pte(0),
+        Pte::new(Aperture::SysNonCoherent, 0x8000),
+        Pte(0),
+        Pte::new(Aperture::Vram, 0x3000),
+    ];
+    let table = Pde(rig.card(shadow.directory() + 8)).small().unwrap();
+    let at = table.address + 5 * 8;
+    for page in pages {
+        let old = rig.card(at);
+        rig.put(TABLE + 5 * 8, page.0);
+        rig.sync(&mut shadow, Algorithm::Naive);
+        let new = rig.card(at);
+        let seen = seen_at(&rig, at);
+        assert!(
+            seen.iter()
+                .all(|&entry| entry == old || entry == new || !Pte(entry).valid()),
+            "{seen:x?}"
+        );
+    }
+}
+
+#[test]
+fn a_short_table_is_never_seen_with_a_longer_span() {
+    let (mut rig, mut shadow) = machine(Algorithm::Naive);
+    let at = shadow.directory() + 8;
+    for span in [0, 3, 1, 2, 0] {
+        let old = Pde(rig.card(at));
+        rig.put(DIRECTORY + 8, Pde::new(None, vram(TABLE)).0 | span << 2);
+        rig.sync(&mut shadow, Algorithm::Naive);
+        let new = Pde(rig.card(at));
+        assert_eq!(new.span(), 128 << 20 >> span);
+        let whole = |pde: Pde| (pde.small(), pde.span());
+        let seen = seen_at(&rig, at);
+        assert!(
+            seen.iter().map(|&entry| Pde(entry)).all(|pde| {
+                pde.small().is_none() || whole(pde) == whole(old) || whole(pde) == whole(new)
+            }),
+            "{seen:x?}"
+        );
+    }
+}
+
+#[test]
+fn algorithms_that_take_turns_know_what_the_others_did() {
+    for first in ALL {
+        for second in ALL {
+            let (mut rig, mut shadow) = machine(Algorithm::Incremental);
+            rig.put(TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x8000).0);
+            rig.sync(&mut shadow, first);
+            rig.put(TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x9000).0);
+            rig.sync(&mut shadow, second);
+            let (entry, _) = rig.card_walk(&shadow, (1 << 27) + 0x6000).unwrap();
+            assert_eq!(entry.address(), VRAM_BASE + 0x9000, "{first:?} {second:?}");
+        }
+    }
+}
+
+#[test]
+fn a_write_that_no_tracker_saw_is_found_by_reading_all() {
+    let (mut rig, mut shadow) = machine(Algorithm::Incremental);
+    rig.put(TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x8000).0);
+    rig.times = PageTimes::new(rig::VRAM);
+    let mut blind = Untracked;
+    let mut vm = rig.vm();
+    vm.tracker = &mut blind;
+    let (report, _) = shadow.sync(Algorithm::Incremental, &mut vm);
+    assert_eq!((report.ptes_scanned, report.ptes_written), (32768, 1));
 }
