@@ -6,12 +6,12 @@ use shadow_pt::{
     Shadow, TablePool, Translation, Vm,
 };
 
-/// Bytes of the guest's video memory.
-pub const VRAM: u64 = 2 << 20;
+/// Bytes of the guest's video memory, which end within a large page.
+pub const VRAM: u64 = (2 << 20) - 0x3000;
 /// Where the card has it.
 pub const VRAM_BASE: u64 = 64 << 20;
-/// The guest's RAM, with a hole: start and bytes.
-pub const RAM: [(u64, u64); 2] = [(0, 1 << 20), (3 << 20, 1 << 20)];
+/// The guest's RAM, with a hole, each part ending within a large page: start and bytes.
+pub const RAM: [(u64, u64); 2] = [(0, 0x10_5000), (0x30_7000, 0x10_2000)];
 /// Where the bus has it.
 pub const IOVA_BASE: u64 = 1 << 32;
 /// Where the card has the VM's shadow tables, and how much of it.

@@ -54,6 +54,20 @@ fn a_page_that_is_taken_away_is_gone_after_a_sync() {
 }
 
 #[test]
+fn a_page_that_comes_back_is_there_again() {
+    for algorithm in ALL {
+        let (mut rig, mut shadow) = machine(algorithm);
+        let entry = rig.guest(GuestAddress::Vram(TABLE + 5 * 8));
+        for (now, found) in [(0, false), (entry, true), (0, false), (entry, true)] {
+            rig.put(TABLE + 5 * 8, now);
+            rig.sync(&mut shadow, algorithm);
+            let walked = rig.card_walk(&shadow, (1 << 27) + 0x5000);
+            assert_eq!(walked.is_some(), found, "{algorithm:?}");
+        }
+    }
+}
+
+#[test]
 fn entries_with_one_table_share_a_shadow() {
     for algorithm in ALL {
         let (mut rig, mut shadow) = machine(algorithm);
