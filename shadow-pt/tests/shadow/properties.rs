@@ -3,7 +3,7 @@
 
 use mmio::layout::pagetable::{Aperture, Geometry, Pde, TablePointer};
 use proptest::prelude::*;
-use shadow_pt::{AddressSpace, Algorithm, GuestAddress, Shadow, WalkError};
+use shadow_pt::{AddressSpace, Algorithm, GuestAddress, WalkError};
 
 use crate::reference::{check, check_isolation};
 use crate::rig::{RAM, Rig, VRAM};
@@ -106,7 +106,7 @@ fn apply(rig: &mut Rig, directory: GuestAddress, step: &Step) {
             slot,
             value,
         } => {
-            rig.put_at(ram_or_vram(ram, (page << 12) + slot * 8), value);
+            rig.put(ram_or_vram(ram, (page << 12) + slot * 8), value);
         }
         Step::Directory {
             slot,
@@ -119,12 +119,15 @@ fn apply(rig: &mut Rig, directory: GuestAddress, step: &Step) {
             };
             let pde = field(large) | span << 2 | field(small) << 32;
             if rig.policy.reachable(directory.offset(slot * 8), 8) == 8 {
-                rig.put_at(directory.offset(slot * 8), pde);
+                rig.put(directory.offset(slot * 8), pde);
             }
         }
         Step::Fill { page, value } => {
             for slot in 0..512 {
-                rig.put((page << 12) + slot * 8, value.wrapping_add(slot << 4));
+                rig.put(
+                    GuestAddress::Vram((page << 12) + slot * 8),
+                    value.wrapping_add(slot << 4),
+                );
             }
         }
         Step::Sync(_) => (),
@@ -161,8 +164,7 @@ proptest! {
             0 => GuestAddress::Vram(directory.1),
             _ => GuestAddress::Ram(directory.1),
         };
-        let geometry = rig.geometry;
-        let mut shadow = Shadow::new(at, geometry, &mut rig.vm()).unwrap();
+        let mut shadow = rig.shadow(at);
         for step in steps.iter().chain([&Step::Sync(last)]) {
             apply(&mut rig, at, step);
             if let Step::Sync(algorithm) = *step {
@@ -190,14 +192,14 @@ proptest! {
             address: page << 12,
             volatile: false,
         });
-        rig.put(0x1_0000, Pde::new(table(0x80), table(0x100)).0);
+        rig.put(GuestAddress::Vram(0x1_0000), Pde::new(table(0x80), table(0x100)).0);
         for (index, page, large, read_only) in pages {
             let flags = if read_only { 5 } else { 1 };
             let (at, page) = match large {
                 true => (0x8_0000 + index % 2 * 8, page << 5),
                 false => (0x10_0000 + index * 8, page + index),
             };
-            rig.put(at, flags | page << 4);
+            rig.put(GuestAddress::Vram(at), flags | page << 4);
         }
         let space = AddressSpace {
             directory: GuestAddress::Vram(0x1_0000),

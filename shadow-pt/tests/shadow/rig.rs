@@ -128,13 +128,8 @@ impl Rig {
         }
     }
 
-    /// The guest writes to its video memory.
-    pub fn put(&mut self, address: u64, entry: u64) {
-        self.put_at(GuestAddress::Vram(address), entry);
-    }
-
     /// The guest writes to its memory.
-    pub fn put_at(&mut self, at: GuestAddress, entry: u64) {
+    pub fn put(&mut self, at: GuestAddress, entry: u64) {
         self.memories.guest[Memories::index(at)] = entry;
         if let GuestAddress::Vram(address) = at {
             self.times.mark(address, 8);
@@ -146,9 +141,10 @@ impl Rig {
         *self.memories.guest(at)
     }
 
-    pub fn shadow(&mut self, directory: u64) -> Shadow {
+    /// The shadow of the directory at `at`.
+    pub fn shadow(&mut self, at: GuestAddress) -> Shadow {
         let geometry = self.geometry;
-        Shadow::new(GuestAddress::Vram(directory), geometry, &mut self.vm()).unwrap()
+        Shadow::new(at, geometry, &mut self.vm()).unwrap()
     }
 
     pub fn sync_only(&mut self, shadow: &mut Shadow, algorithm: Algorithm) -> (Report, Retired) {

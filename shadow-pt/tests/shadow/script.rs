@@ -85,8 +85,7 @@ impl Machine {
             0 => GuestAddress::Vram(address),
             _ => GuestAddress::Ram(address),
         };
-        let geometry = rig.geometry;
-        let shadow = Shadow::new(directory, geometry, &mut rig.vm()).ok()?;
+        let shadow = rig.shadow(directory);
         Some(Self {
             rig,
             directory,
@@ -135,7 +134,7 @@ impl Machine {
 
     fn put(&mut self, at: GuestAddress, entry: u64) {
         if self.rig.policy.reachable(at, 8) == 8 {
-            self.rig.put_at(at, entry);
+            self.rig.put(at, entry);
         }
     }
 

@@ -19,12 +19,17 @@ fn vram(address: u64) -> Option<TablePointer> {
     })
 }
 
+/// The guest writes to its video memory.
+fn put(rig: &mut Rig, address: u64, entry: u64) {
+    rig.put(GuestAddress::Vram(address), entry);
+}
+
 /// A guest with one table of small pages, whose entry 5 leads to page 7; in shadow.
 fn machine(algorithm: Algorithm) -> (Rig, Shadow) {
     let mut rig = Rig::default();
-    rig.put(DIRECTORY + 8, Pde::new(None, vram(TABLE)).0);
-    rig.put(TABLE + 5 * 8, Pte::new(Aperture::Vram, 0x7000).0);
-    let mut shadow = rig.shadow(DIRECTORY);
+    put(&mut rig, DIRECTORY + 8, Pde::new(None, vram(TABLE)).0);
+    put(&mut rig, TABLE + 5 * 8, Pte::new(Aperture::Vram, 0x7000).0);
+    let mut shadow = rig.shadow(GuestAddress::Vram(DIRECTORY));
     rig.sync(&mut shadow, algorithm);
     (rig, shadow)
 }
@@ -47,7 +52,7 @@ fn a_page_is_where_the_partition_has_it() {
 fn a_page_that_is_taken_away_is_gone_after_a_sync() {
     for algorithm in ALL {
         let (mut rig, mut shadow) = machine(algorithm);
-        rig.put(TABLE + 5 * 8, 0);
+        put(&mut rig, TABLE + 5 * 8, 0);
         rig.sync(&mut shadow, algorithm);
         assert_eq!(rig.card_walk(&shadow, (1 << 27) + 0x5000), None);
     }
@@ -59,7 +64,7 @@ fn a_page_that_comes_back_is_there_again() {
         let (mut rig, mut shadow) = machine(algorithm);
         let entry = rig.guest(GuestAddress::Vram(TABLE + 5 * 8));
         for (now, found) in [(0, false), (entry, true), (0, false), (entry, true)] {
-            rig.put(TABLE + 5 * 8, now);
+            put(&mut rig, TABLE + 5 * 8, now);
             rig.sync(&mut shadow, algorithm);
             let walked = rig.card_walk(&shadow, (1 << 27) + 0x5000);
             assert_eq!(walked.is_some(), found, "{algorithm:?}");
@@ -72,7 +77,11 @@ fn entries_with_one_table_share_a_shadow() {
     for algorithm in ALL {
         let (mut rig, mut shadow) = machine(algorithm);
         for index in 0..8192 {
-            rig.put(DIRECTORY + index * 8, Pde::new(None, vram(TABLE)).0);
+            put(
+                &mut rig,
+                DIRECTORY + index * 8,
+                Pde::new(None, vram(TABLE)).0,
+            );
         }
         let report = rig.sync(&mut shadow, algorithm);
         assert_eq!((report.tables_allocated, report.starved), (0, 0));
@@ -86,7 +95,7 @@ fn a_table_is_retired_when_nothing_leads_to_it() {
     for algorithm in ALL {
         let (mut rig, mut shadow) = machine(algorithm);
         let before = rig.pool.used();
-        rig.put(DIRECTORY + 8, 0);
+        put(&mut rig, DIRECTORY + 8, 0);
         let (report, retired) = rig.sync_only(&mut shadow, algorithm);
         assert_eq!((report.tables_retired, rig.pool.used()), (1, before));
         rig.pool.release(retired);
@@ -109,16 +118,20 @@ fn a_guest_beyond_its_quota_starves_alone_and_recovers() {
         // Tables of their own, a page apart from each other.
         for index in 2..200 {
             let table = vram(OTHER + (index << 12));
-            rig.put(DIRECTORY + index * 8, Pde::new(None, table).0);
+            put(&mut rig, DIRECTORY + index * 8, Pde::new(None, table).0);
         }
         let report = rig.sync(&mut shadow, algorithm);
         assert!(report.starved > 0 && rig.pool.used() <= rig.pool.len());
         assert!(rig.card_walk(&shadow, (1 << 27) + 0x5000).is_some());
         // All but the last go; it had no table so far.
         for index in 1..199 {
-            rig.put(DIRECTORY + index * 8, 0);
+            put(&mut rig, DIRECTORY + index * 8, 0);
         }
-        rig.put(OTHER + (199 << 12), Pte::new(Aperture::Vram, 0x3000).0);
+        put(
+            &mut rig,
+            OTHER + (199 << 12),
+            Pte::new(Aperture::Vram, 0x3000).0,
+        );
         rig.sync(&mut shadow, algorithm);
         let report = rig.sync(&mut shadow, algorithm);
         assert_eq!(report.starved, 0, "{algorithm:?}");
@@ -137,7 +150,7 @@ fn nothing_changed_and_nothing_written_costs_nothing() {
 #[test]
 fn one_changed_page_entry_costs_one_page_read_and_one_entry_written() {
     let (mut rig, mut shadow) = machine(Algorithm::Incremental);
-    rig.put(TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x8000).0);
+    put(&mut rig, TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x8000).0);
     let report = rig.sync(&mut shadow, Algorithm::Incremental);
     assert_eq!((report.ptes_scanned, report.ptes_written), (512, 1));
     assert_eq!((report.words_read, report.words_written), (1024, 2));
@@ -156,9 +169,13 @@ fn the_naive_sync_reads_and_writes_everything_word_by_word() {
 fn rejected_pages_are_counted() {
     for algorithm in ALL {
         let (mut rig, mut shadow) = machine(algorithm);
-        rig.put(TABLE, Pte::new(Aperture::Vram, 1 << 38).0);
-        rig.put(TABLE + 8, Pte::new(Aperture::SysCoherent, 1 << 38).0);
-        rig.put(DIRECTORY, Pde::new(vram(1 << 38), None).0);
+        put(&mut rig, TABLE, Pte::new(Aperture::Vram, 1 << 38).0);
+        put(
+            &mut rig,
+            TABLE + 8,
+            Pte::new(Aperture::SysCoherent, 1 << 38).0,
+        );
+        put(&mut rig, DIRECTORY, Pde::new(vram(1 << 38), None).0);
         let rejected = rig.sync(&mut shadow, algorithm).rejected;
         assert_eq!(
             (rejected.vram_pages, rejected.ram_pages, rejected.tables),
@@ -198,7 +215,7 @@ fn an_address_is_never_seen_with_the_target_of_another() {
     let at = table.address + 5 * 8;
     for page in pages {
         let old = rig.card(at);
-        rig.put(TABLE + 5 * 8, page.0);
+        put(&mut rig, TABLE + 5 * 8, page.0);
         rig.sync(&mut shadow, Algorithm::Naive);
         let new = rig.card(at);
         let seen = seen_at(&rig, at);
@@ -216,7 +233,11 @@ fn a_short_table_is_never_seen_with_a_longer_span() {
     let at = shadow.directory() + 8;
     for span in [0, 3, 1, 2, 0] {
         let old = Pde(rig.card(at));
-        rig.put(DIRECTORY + 8, Pde::new(None, vram(TABLE)).0 | span << 2);
+        put(
+            &mut rig,
+            DIRECTORY + 8,
+            Pde::new(None, vram(TABLE)).0 | span << 2,
+        );
         rig.sync(&mut shadow, Algorithm::Naive);
         let new = Pde(rig.card(at));
         assert_eq!(new.span(), 128 << 20 >> span);
@@ -236,9 +257,9 @@ fn algorithms_that_take_turns_know_what_the_others_did() {
     for first in ALL {
         for second in ALL {
             let (mut rig, mut shadow) = machine(Algorithm::Incremental);
-            rig.put(TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x8000).0);
+            put(&mut rig, TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x8000).0);
             rig.sync(&mut shadow, first);
-            rig.put(TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x9000).0);
+            put(&mut rig, TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x9000).0);
             rig.sync(&mut shadow, second);
             let (entry, _) = rig.card_walk(&shadow, (1 << 27) + 0x6000).unwrap();
             assert_eq!(entry.address(), VRAM_BASE + 0x9000, "{first:?} {second:?}");
@@ -249,7 +270,7 @@ fn algorithms_that_take_turns_know_what_the_others_did() {
 #[test]
 fn a_write_that_no_tracker_saw_is_found_by_reading_all() {
     let (mut rig, mut shadow) = machine(Algorithm::Incremental);
-    rig.put(TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x8000).0);
+    put(&mut rig, TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x8000).0);
     rig.times = PageTimes::new(rig::VRAM);
     let mut blind = Untracked;
     let mut vm = rig.vm();
