@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     bar.set_message("Preparing the testbed");
     let testbed = bar.suspend(testbed::open)?;
     bar.set_message("Building the card and the guest's tools");
-    let (gpuvm, tools) = (build::gpuvm()?, build::guest_tools()?);
+    let programs = build::programs()?;
     bar.set_message(format!(
         "Booting Debian's kernel {} on a GF100",
         arguments.kernel
@@ -52,8 +52,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         session: &session,
         testbed: &testbed,
         kernel: arguments.kernel,
-        gpuvm,
-        tools: &tools,
+        gpuvm: programs.gpuvm,
+        tools: &programs.guest_tools,
         artefacts,
     };
     let steps = vec![Step::new("benchmark", "gpubench copy --json")];

@@ -1,6 +1,6 @@
 //! `cargo xtask e2e`: end-to-end tests by name.
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
+use std::{fs, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -10,7 +10,10 @@ use e2e::{
     cases::{CASES, Case, Context},
 };
 
-use crate::{build, testbed, workspace};
+use crate::{
+    build::{self, Programs},
+    testbed, workspace,
+};
 
 /// Arguments of `cargo xtask e2e`.
 #[derive(Args)]
@@ -77,8 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 pub struct Runner<'a> {
     session: &'a Session,
     testbed: Testbed,
-    gpuvm: PathBuf,
-    tools: Vec<PathBuf>,
+    programs: Programs,
 }
 
 impl<'a> Runner<'a> {
@@ -92,8 +94,7 @@ impl<'a> Runner<'a> {
         Ok(Self {
             session,
             testbed,
-            gpuvm: build::gpuvm()?,
-            tools: build::guest_tools()?,
+            programs: build::programs()?,
         })
     }
 
@@ -111,8 +112,8 @@ impl<'a> Runner<'a> {
             session: self.session,
             testbed: &self.testbed,
             kernel,
-            gpuvm: self.gpuvm.clone(),
-            tools: &self.tools,
+            gpuvm: self.programs.gpuvm.clone(),
+            tools: &self.programs.guest_tools,
             artefacts,
         };
         let start = Instant::now();

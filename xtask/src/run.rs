@@ -15,7 +15,10 @@ use e2e::{
     Testbed, nested,
 };
 
-use crate::{build, testbed, workspace};
+use crate::{
+    build::{self, Programs},
+    testbed, workspace,
+};
 
 /// Arguments of `cargo xtask run`.
 #[derive(Args)]
@@ -64,6 +67,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let session = Session::echoing()?;
     let testbed = testbed::open()?;
+    let programs = build::programs()?;
     let artefacts = workspace::target().join("run");
     fs::create_dir_all(&artefacts)
         .with_context(|| format!("Cannot make {}", artefacts.display()))?;
@@ -73,12 +77,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         Some(Card::start(
             &session,
-            &card_options(arguments)?,
+            &card_options(arguments, &programs),
             &artefacts,
         )?)
     };
     let socket = card.as_ref().map(Card::socket);
-    let machine = machine(arguments, &testbed, socket.as_deref())?;
+    let machine = machine(arguments, &testbed, &programs, socket.as_deref())?;
     let outcome = machine.run(&session, &testbed, &artefacts);
     if outcome.is_err() {
         eprintln!("The logs are in {}", artefacts.display());
@@ -96,17 +100,22 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(status.map_or(ExitCode::SUCCESS, |status| ExitCode::from(status as u8)))
 }
 
-fn card_options(arguments: &Arguments) -> Result<CardOptions> {
-    Ok(CardOptions {
-        gpuvm: build::gpuvm()?,
+fn card_options(arguments: &Arguments, programs: &Programs) -> CardOptions {
+    CardOptions {
+        gpuvm: programs.gpuvm.clone(),
         vram_mib: arguments.vram,
         arguments: arguments.gpu_arguments.clone(),
-    })
+    }
 }
 
-fn machine(arguments: &Arguments, testbed: &Testbed, socket: Option<&Path>) -> Result<Machine> {
+fn machine(
+    arguments: &Arguments,
+    testbed: &Testbed,
+    programs: &Programs,
+    socket: Option<&Path>,
+) -> Result<Machine> {
     let mut files = Initramfs::new(testbed, arguments.kernel, &["nouveau"])?;
-    files.add_programs(&build::guest_tools()?)?;
+    files.add_programs(&programs.guest_tools)?;
     files.add_programs(&arguments.add)?;
     let mut guest_steps = Vec::new();
     if !arguments.no_nouveau {
@@ -126,13 +135,7 @@ fn machine(arguments: &Arguments, testbed: &Testbed, socket: Option<&Path>) -> R
                 .map(|script| Step::new("inner", script)),
         );
         files.add_steps(&guest_steps);
-        nested::machine(
-            testbed,
-            arguments.kernel,
-            &build::static_gpuvm()?,
-            &files,
-            socket,
-        )?
+        nested::machine(testbed, arguments.kernel, &programs.gpuvm, &files, socket)?
     } else {
         let mut machine = Machine::new(arguments.kernel, files);
         machine.devices.extend(socket.map(|s| Device::VfioUser {

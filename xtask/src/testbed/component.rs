@@ -66,6 +66,9 @@ impl Component {
 
     fn make(&self, root: &Path, directory: &Path, bar: &ProgressBar) -> Result<()> {
         host::check_package_tools()?;
+        if bar.is_hidden() {
+            eprintln!("Preparing {} for the testbed", self.name);
+        }
         let apt = Apt::new(&root.join("apt").join(self.release), self.suites)?;
         bar.set_message(format!("reading the package lists of {}", self.release));
         apt.update(bar)?;
