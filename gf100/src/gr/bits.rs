@@ -207,6 +207,57 @@ pub mod threed {
 
 /// Methods of compute.
 pub mod compute {
+    /// Bytes of local memory of a thread from address 0 up.
+    pub const LOCAL_POS_ALLOC: u16 = 0x0204;
+    /// Bytes of it below address 0.
+    pub const LOCAL_NEG_ALLOC: u16 = 0x0208;
+    /// The bits of both that count.
+    pub const LOCAL_ALLOC: u32 = 0xff_fff0;
+    /// Bytes of a warp's stack of control flow.
+    pub const WARP_CSTACK_SIZE: u16 = 0x020c;
+    /// Where shared memory is in the generic address space.
+    pub const SHARED_BASE: u16 = 0x0214;
+    /// CTAs in y and x; z follows.
+    pub const GRIDDIM_YX: u16 = 0x0238;
+    /// Bytes of shared memory of a CTA.
+    pub const SHARED_SIZE: u16 = 0x024c;
+    /// Registers of a thread.
+    pub const CP_GPR_ALLOC: u16 = 0x02c0;
+    /// Runs a grid.
+    pub const LAUNCH: u16 = 0x0368;
+    /// Threads of a CTA in y and x; z follows.
+    pub const BLOCKDIM_YX: u16 = 0x03ac;
+    /// Byte offset of the first instruction in the code segment.
+    pub const CP_START_ID: u16 = 0x03b4;
+    /// Where local memory is in the generic address space.
+    pub const LOCAL_BASE: u16 = 0x077c;
+    /// The number of the grid, for programs to read.
+    pub const GRIDID: u16 = 0x0780;
+    /// A texture's sampler has the number of the texture.
+    pub const LINKED_TSC: u16 = 0x1234;
+    /// Table of samplers, high word; low word and last number follow.
+    pub const TSC_ADDRESS_HIGH: u16 = 0x155c;
+    /// Table of textures, likewise.
+    pub const TIC_ADDRESS_HIGH: u16 = 0x1574;
+    /// The code segment, high word.
+    pub const CODE_ADDRESS_HIGH: u16 = 0x1608;
+
+    /// Methods of an image, from its first.
+    pub mod image {
+        /// The first image's.
+        pub const FIRST: u16 = 0x2700;
+        /// Bytes to the next one's.
+        pub const STRIDE: u16 = 0x20;
+        /// Texels, or bytes of a row.
+        pub const WIDTH: u16 = 0x08;
+        /// Rows and the layout.
+        pub const HEIGHT: u16 = 0x0c;
+        /// Format.
+        pub const FORMAT: u16 = 0x10;
+        /// Log2 of a block's size.
+        pub const BLOCK_DIMENSIONS: u16 = 0x14;
+    }
+
     /// Binds a sampler.
     pub const BIND_TSC: u16 = 0x0228;
     /// Binds a texture.
@@ -339,6 +390,10 @@ pub mod data_error {
     pub const INVALID_VALUE: u32 = 0x04;
     /// There is no such format, mode or target.
     pub const INVALID_ENUM: u32 = 0x05;
+    /// A CTA does not fit into a multiprocessor.
+    pub const CP_NOT_ENOUGH_WARPS: u32 = 0x2a;
+    /// More local memory than there is.
+    pub const CP_NOT_ENOUGH_LOCAL_WARPS: u32 = 0x2c;
 }
 
 /// Errors in `PGRAPH.MACRO_TRAP`.

@@ -12,6 +12,7 @@ use super::bits::{cond_mode, shared, twod};
 use super::classes::{Class, METHOD_WORDS};
 use super::mme::{self, Macro};
 use crate::memory::{Client, Fault};
+use crate::sm::{CONSTANT_BUFFERS, ConstantBuffer, SAMPLERS, TEXTURES};
 
 /// Subchannels.
 pub const SUBCHANNELS: usize = 8;
@@ -20,12 +21,6 @@ pub const SUBCHANNELS: usize = 8;
 pub const STAGES: usize = 6;
 /// The stage of compute.
 pub const COMPUTE_STAGE: usize = 5;
-/// Constant buffers of a stage.
-pub const CONSTANT_BUFFERS: usize = 18;
-/// Textures of a stage.
-pub const TEXTURES: usize = 128;
-/// Samplers of a stage.
-pub const SAMPLERS: usize = 16;
 /// Windows of 16 MiB that 32-bit global addresses are made of.
 pub const GLOBAL_WINDOWS: usize = 256;
 
@@ -46,11 +41,11 @@ mod place {
     /// Constant buffers: address high, address low, bytes (0 for none).
     pub const CONSTANTS: usize = PUSH + super::Push::WORDS;
     /// Texture headers of the textures; [`super::BOUND`] or none.
-    pub const TEXTURES: usize = CONSTANTS + super::STAGES * super::CONSTANT_BUFFERS * 3;
+    pub const TEXTURES: usize = CONSTANTS + super::STAGES * crate::sm::CONSTANT_BUFFERS * 3;
     /// Sampler headers of the samplers, likewise.
-    pub const SAMPLERS: usize = TEXTURES + super::STAGES * super::TEXTURES;
+    pub const SAMPLERS: usize = TEXTURES + super::STAGES * crate::sm::TEXTURES;
     /// The map of 32-bit global addresses.
-    pub const GLOBAL_WINDOWS: usize = SAMPLERS + super::STAGES * super::SAMPLERS;
+    pub const GLOBAL_WINDOWS: usize = SAMPLERS + super::STAGES * crate::sm::SAMPLERS;
     /// All of it.
     pub const END: usize = GLOBAL_WINDOWS + super::GLOBAL_WINDOWS;
 }
@@ -84,15 +79,6 @@ const MMIO_LIST_MAX: u32 = 0x1000 / 8;
 
 /// Flag of a binding that is not empty.
 const BOUND: u32 = 1 << 31;
-
-/// A constant buffer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConstantBuffer {
-    /// Virtual address.
-    pub address: u64,
-    /// Bytes; 0 if nothing is bound.
-    pub size: u32,
-}
 
 /// What a stage reads through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,6 +252,36 @@ impl Context {
         true
     }
 
+    /// The constant buffers of a stage.
+    pub fn constants(&self, stage: usize) -> [ConstantBuffer; CONSTANT_BUFFERS] {
+        let first = place::CONSTANTS + stage * CONSTANT_BUFFERS * 3;
+        std::array::from_fn(|index| {
+            let words = &self.words[first + index * 3..][..3];
+            ConstantBuffer {
+                address: u64::from(words[0] & 0xff) << 32 | u64::from(words[1]),
+                size: words[2],
+            }
+        })
+    }
+
+    /// The texture headers of a stage.
+    pub fn textures(&self, stage: usize) -> [Option<u32>; TEXTURES] {
+        let first = place::TEXTURES + stage * TEXTURES;
+        std::array::from_fn(|index| bound(self.words[first + index]))
+    }
+
+    /// The sampler headers of a stage.
+    pub fn samplers(&self, stage: usize) -> [Option<u32>; SAMPLERS] {
+        let first = place::SAMPLERS + stage * SAMPLERS;
+        std::array::from_fn(|index| bound(self.words[first + index]))
+    }
+
+    /// The map of 32-bit global addresses.
+    pub fn global_windows(&self) -> &[u32; GLOBAL_WINDOWS] {
+        let windows = &self.words[place::GLOBAL_WINDOWS..][..GLOBAL_WINDOWS];
+        windows.try_into().expect("a slice of that length")
+    }
+
     /// Remaps a window of 32-bit global addresses.
     pub fn set_global_window(&mut self, value: u32) {
         let window = (value >> 16) as usize % GLOBAL_WINDOWS;
@@ -349,6 +365,11 @@ impl Context {
         image.extend(self.words.iter().flat_map(|word| word.to_le_bytes()));
         client.write(at + from as u64, &image)
     }
+}
+
+/// The header that a binding names.
+fn bound(word: u32) -> Option<u32> {
+    (word & BOUND != 0).then_some(word & !BOUND)
 }
 
 /// Word `index` of `bytes`.

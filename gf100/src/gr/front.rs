@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mmio::RegId;
-use mmio::regs::pgraph::{self, FecsIntr, FifoControl, Intr, Trap};
+use mmio::regs::pgraph::{self, FecsIntr, FifoControl, Intr, Trap, tpc};
 use mmio::regs::pmc;
 
 use super::bits::fecs_error;
@@ -106,6 +106,42 @@ impl Front {
     /// The copy unit failed; `error` is one of [`super::bits::m2mf_error`].
     pub fn m2mf_trap(&self, method: Method, error: u32) {
         self.trap(method, Trap::M2MF, pgraph::M2MF_TRAP, error);
+    }
+
+    /// A warp of an SM did something that cannot be. `sm` counts as drivers do: the first TPC of
+    /// every GPC, then the second ones.
+    pub fn mp_trap(&self, method: Method, sm: u32, error: u32) {
+        let Some((gpc, tpc)) = self.place_of(sm) else {
+            return;
+        };
+        let file = &self.shared.registers;
+        let register = |register| tpc::offset(gpc, tpc, register);
+        file.write(register(tpc::MP_WARP_ERROR), error);
+        file.set(register(tpc::TRAP), tpc::TRAP_MP);
+        let gpc_trap = pgraph::GPC_TRAP.offset() + gpc * pgraph::GPC_STRIDE;
+        file.set(gpc_trap, 1 << (pgraph::GPC_TRAP_TPC_SHIFT + tpc));
+        self.trap(method, Trap::GPC, pgraph::TRAP_GPCS, 1 << gpc);
+    }
+
+    /// GPC and TPC of an SM; numbers beyond the last start over.
+    fn place_of(&self, sm: u32) -> Option<(u32, u32)> {
+        let tpcs = &self.shared.config.tpcs;
+        let all = (0..tpc::COUNT.1).flat_map(|tpc| {
+            let gpcs = (0..).zip(tpcs).filter(move |&(_, &count)| tpc < count);
+            gpcs.map(move |(gpc, _)| (gpc, tpc))
+        });
+        let total = tpcs.iter().sum::<u32>().max(1);
+        all.cycle().nth((sm % total) as usize)
+    }
+
+    /// The driver stored to an error register of an SM: without errors its TPC shows no trap.
+    pub fn update_mp_trap(&self, offset: u32) {
+        let file = &self.shared.registers;
+        let register = |register| tpc::sibling(offset, register);
+        let errors = [tpc::MP_WARP_ERROR, tpc::MP_GLOBAL_ERROR].map(|at| file.read(register(at)));
+        if errors == [0, 0] {
+            file.clear(register(tpc::TRAP), tpc::TRAP_MP);
+        }
     }
 
     /// A method for the firmware of FECS, of which nouveau's knows none.

@@ -1,9 +1,11 @@
 //! PGRAPH: the classes of graphics and compute, their contexts, and the context switcher.
 //!
 //! * [`classes`] says which methods exist, [`bits`] what the ones that act are called.
-//! * [`context`] is a channel's state, [`exec`] executes methods on it, with [`mme`] for macros,
-//!   [`m2mf`] for copies, [`clear`] for fills, [`twod`] for blits (all on a [`surface`], in some [`format`]) and
-//!   [`report`] for what is written back.
+//! * [`context`] is a channel's state, [`exec`] executes methods on it, with [`mme`] for macros;
+//!   [`methods`] has what the classes' own do.
+//! * [`jobs`] are what takes longer: [`compute`] for grids, [`m2mf`] for copies, [`clear`] for
+//!   fills, [`twod`] for blits (all on a [`surface`], in some [`format`]).
+//! * [`report`] is what is written back.
 //! * [`fecs`] stands for the context switcher's firmware, [`front`] is what registers show.
 //!
 //! Registers never wait for execution: what both sides share is in the register file or in
@@ -12,12 +14,15 @@
 mod bits;
 mod classes;
 mod clear;
+mod compute;
 mod context;
 mod exec;
 mod fecs;
 mod format;
 mod front;
+mod jobs;
 mod m2mf;
+mod methods;
 mod mme;
 mod report;
 mod surface;
@@ -28,7 +33,8 @@ mod twod;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use mmio::regs::{falcon, pgraph};
+use mmio::regs::falcon;
+use mmio::regs::pgraph::{self, tpc};
 use mmio::{Hit, RegId, RegisterMap, Unit};
 use parking_lot::Mutex;
 
@@ -73,7 +79,7 @@ impl Pgraph {
     /// The execution side, which only PFIFO's thread takes.
     fn exec(&self) -> parking_lot::MutexGuard<'_, Exec> {
         let mut exec = self.exec.lock();
-        if self.stale.swap(false, Ordering::AcqRel) {
+        if self.stale.load(Ordering::Relaxed) && self.stale.swap(false, Ordering::AcqRel) {
             exec.reset();
         }
         exec
@@ -121,6 +127,7 @@ impl Block for Pgraph {
     fn write(&self, at: Hit, value: u32) -> bool {
         let file = &self.shared.registers;
         let scratch = pgraph::FECS_SCRATCH.offset() + 4 * at.index;
+        let offset = at.register.offset_of(at.index);
         match at.register.id {
             pgraph::INTR => {
                 file.clear(pgraph::INTR.offset(), value);
@@ -153,7 +160,15 @@ impl Block for Pgraph {
             pgraph::FECS_INTR_UP_ACK => {
                 file.clear(pgraph::FECS_INTR_UP.offset(), value);
             }
-            RegId(offset) if is_falcon(offset) => return self.fecs.write(offset, value),
+            RegId(first) if is_falcon(first) => return self.fecs.write(first, value),
+            RegId(first) if first == tpc::sibling(first, tpc::MP_WARP_ERROR) => {
+                file.write(offset, value);
+                self.front.update_mp_trap(offset);
+            }
+            RegId(first) if first == tpc::sibling(first, tpc::MP_GLOBAL_ERROR) => {
+                file.clear(offset, value);
+                self.front.update_mp_trap(offset);
+            }
             _ => return false,
         }
         true

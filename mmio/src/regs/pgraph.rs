@@ -93,6 +93,9 @@ pub const TRAP_RESET: u32 = 1 << 31;
 /// Lets a unit trap.
 pub const TRAP_ENABLE: u32 = 1 << 30;
 
+/// First bit of `GPC_TRAP` that is a TPC's.
+pub const GPC_TRAP_TPC_SHIFT: u32 = 16;
+
 registers! { Pgraph, "PGRAPH";
     /// Pending interrupts.
     INTR = 0x400100, W1c, fields = Intr, "K61 nvkm/engine/gr/gf100.c gf100_gr_intr";
@@ -185,12 +188,16 @@ registers! { Pgraph, "PGRAPH";
     GPC_TRAP[8; 0x8000] = 0x502c90, W1c, "K61 nvkm/engine/gr/gf100.c gf100_gr_trap_gpc";
 }
 
-/// Registers of a TPC, from the base of TPC 0 of GPC 0.
+/// Registers of a TPC, from its base.
 ///
 /// Source: K61 `nvkm/engine/gr/gf100.c gf100_gr_trap_tpc, gf100_gr_trap_mp`.
 pub mod tpc {
+    use crate::{Kind, RegId, Register, Unit};
+
     /// Base of TPC 0 of GPC 0.
     pub const BASE: u32 = 0x504000;
+    /// GPCs that the register space has room for, and TPCs of each that this chip has.
+    pub const COUNT: (u32, u32) = (8, 4);
     /// Traps of the TPC: texture unit 0, SM 1, poly 2, L1 3, MPC 4.
     pub const TRAP: u32 = 0x508;
     /// The bit of the SM there.
@@ -203,5 +210,40 @@ pub mod tpc {
     /// The place of register `register` of a TPC.
     pub const fn offset(gpc: u32, tpc: u32, register: u32) -> u32 {
         BASE + gpc * super::GPC_STRIDE + tpc * super::TPC_STRIDE + register
+    }
+
+    /// The place of `register` of the TPC that has a register at `offset`.
+    pub const fn sibling(offset: u32, register: u32) -> u32 {
+        offset / super::TPC_STRIDE * super::TPC_STRIDE + register
+    }
+
+    macro_rules! tpcs {
+        ($($number:literal $prefix:literal),+; $($name:ident, $kind:ident, $summary:literal;)+) => {
+            tpcs!(@tables [$($number $prefix)+] [$($name, $kind, $summary;)+]);
+        };
+        (@tables [$($number:literal $prefix:literal)+] $registers:tt) => {
+            /// The named registers of all TPCs.
+            pub static REGISTERS: &[&[Register]] = &[$(tpcs!(@table $number $prefix $registers)),+];
+        };
+        (@table $number:literal $prefix:literal [$($name:ident, $kind:ident, $summary:literal;)+]) => {
+            &[$(Register {
+                id: RegId(offset(0, $number, $name)),
+                name: concat!("PGRAPH.", $prefix, ".", stringify!($name)),
+                unit: Unit::Pgraph,
+                stride: super::GPC_STRIDE,
+                count: COUNT.0,
+                kind: Kind::$kind,
+                reset: 0,
+                summary: $summary,
+                source: "K61 nvkm/engine/gr/gf100.c gf100_gr_trap_tpc, gf100_gr_trap_mp",
+                fields: None,
+            },)+]
+        };
+    }
+
+    tpcs! { 0 "TPC0", 1 "TPC1", 2 "TPC2", 3 "TPC3";
+        TRAP, Rw, "Traps of the TPC's units.";
+        MP_WARP_ERROR, Rw, "What a warp did wrong, and which.";
+        MP_GLOBAL_ERROR, W1c, "What went wrong with the SM.";
     }
 }
