@@ -1,8 +1,36 @@
 //! All registers of the card, and how an offset finds its own.
 
 use std::fmt;
+use std::ops::Range;
 
+use crate::regs::{PRAMIN, PROM};
 use crate::{RegId, Register};
+
+/// A part of BAR0 that is memory, not registers.
+#[derive(Debug)]
+pub struct Window {
+    /// What it shows.
+    pub name: &'static str,
+    /// Where it is in BAR0.
+    pub range: Range<u32>,
+}
+
+impl Window {
+    /// The window that byte `offset` of BAR0 is in.
+    pub fn at(offset: u32) -> Option<&'static Self> {
+        static WINDOWS: [Window; 2] = [
+            Window {
+                name: "PROM",
+                range: PROM,
+            },
+            Window {
+                name: "PRAMIN",
+                range: PRAMIN,
+            },
+        ];
+        WINDOWS.iter().find(|window| window.range.contains(&offset))
+    }
+}
 
 /// A register found by offset.
 #[derive(Clone, Copy, Debug)]
@@ -96,12 +124,13 @@ impl RegisterMap {
         self.registers.iter().copied()
     }
 
-    /// `PFIFO.CHAN_INST[3]`, or the bare offset of an unlisted register.
-    pub fn name(&self, offset: u32) -> String {
+    /// `PFIFO.CHAN_INST[3]`, or the name of the window to memory that `offset` is in; `None` for
+    /// an unlisted register.
+    pub fn name(&self, offset: u32) -> Option<String> {
         match self.lookup(offset) {
-            Some(Hit { register, .. }) if register.count == 1 => register.name.to_owned(),
-            Some(Hit { register, index }) => format!("{}[{index}]", register.name),
-            None => format!("{:#08x}", offset & !3),
+            Some(Hit { register, .. }) if register.count == 1 => Some(register.name.to_owned()),
+            Some(Hit { register, index }) => Some(format!("{}[{index}]", register.name)),
+            None => Window::at(offset).map(|window| window.name.to_owned()),
         }
     }
 }
@@ -159,11 +188,18 @@ mod tests {
     }
 
     #[test]
-    fn an_unlisted_offset_has_no_register_and_is_named_by_itself() {
+    fn an_unlisted_offset_has_no_register_and_no_name() {
         let map = RegisterMap::gf100();
         assert!(map.lookup(0x00ff_fffc).is_none());
         assert!(map.lookup(u32::MAX).is_none());
-        assert_eq!(map.name(0x00ff_fffd), "0xfffffc");
+        assert_eq!(map.name(0x00ff_fffd), None);
+    }
+
+    #[test]
+    fn memory_in_bar0_is_named_by_its_window() {
+        let map = RegisterMap::gf100();
+        assert_eq!(map.name(PRAMIN.start + 0x1234).as_deref(), Some("PRAMIN"));
+        assert_eq!(map.name(PROM.start).as_deref(), Some("PROM"));
     }
 
     #[test]
