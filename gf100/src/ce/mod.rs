@@ -7,8 +7,6 @@
 mod copy;
 mod methods;
 mod remap;
-#[cfg(test)]
-mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -18,8 +18,6 @@ mod pusher;
 mod registers;
 mod scheduler;
 mod state;
-#[cfg(test)]
-mod tests;
 
 use std::io;
 use std::sync::{Arc, Weak};

@@ -324,6 +324,13 @@ impl Channel {
         rig.card.memory().vram().load(self.own + offset)
     }
 
+    /// The context that copy engine `engine` leaves in memory.
+    pub fn context(&self, rig: &Rig, engine: u64) -> [u32; 64] {
+        let at = self.own + CONTEXTS + 0x1000 * engine;
+        let vram = rig.card.memory().vram();
+        std::array::from_fn(|n| vram.load(at + 4 * n as u64))
+    }
+
     /// Writes methods without submitting them; the entry that does.
     pub fn write(&mut self, rig: &Rig, words: &[u32]) -> IbEntry {
         let bytes = words.len() as u64 * 4;
@@ -366,6 +373,17 @@ impl Channel {
     pub fn run(&mut self, rig: &Rig, words: &[u32]) {
         self.push(rig, words);
         self.finish(rig);
+    }
+
+    /// As [`Channel::finish`], looking all the time: for benchmarks.
+    pub fn finish_busily(&mut self, rig: &Rig) {
+        let mark = 0xf00d_0000 + self.put;
+        self.push(rig, &incr(0, method::REF_CNT, &[mark]));
+        let begin = Instant::now();
+        while self.control(rig, userd::REF_CNT) != mark {
+            assert!(begin.elapsed() < PATIENCE, "waiting for the channel");
+            std::thread::yield_now();
+        }
     }
 
     /// Waits until everything submitted is done.
