@@ -48,7 +48,7 @@ fn methods(bencher: Bencher<'_, '_>, mode: Mode, address: u16, count: u16) {
     let (entry, methods) = segment(&rig, mode, address, count);
     bencher.counter(ItemsCount::new(methods)).bench_local(|| {
         channel.submit(&rig, entry);
-        channel.finish_busily(&rig);
+        channel.finish(&rig);
     });
 }
 
@@ -78,7 +78,7 @@ fn filler(bencher: Bencher<'_, '_>) {
     vram.fill(DATA, 4 * u64::from(WORDS), 0);
     bencher.counter(ItemsCount::new(WORDS)).bench_local(|| {
         channel.submit(&rig, IbEntry::new(DATA_VA, WORDS));
-        channel.finish_busily(&rig);
+        channel.finish(&rig);
     });
 }
 

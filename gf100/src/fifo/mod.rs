@@ -20,6 +20,7 @@ mod scheduler;
 mod state;
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -52,6 +53,8 @@ struct Inner {
     state: Mutex<State>,
     pbdma_wake: [Condvar; PBDMAS],
     scheduler_wake: Condvar,
+    /// Counts wake-ups of the scheduler, under the lock.
+    scheduler_calls: AtomicU64,
     pauses: [Pause; PBDMAS],
 }
 
@@ -68,6 +71,7 @@ impl Pfifo {
             engines,
             pbdma_wake: Default::default(),
             scheduler_wake: Condvar::new(),
+            scheduler_calls: AtomicU64::new(0),
             pauses: Default::default(),
         });
         for (index, engine) in inner.engines.iter().enumerate() {
@@ -225,8 +229,15 @@ impl Inner {
         self.wake_scheduler();
     }
 
+    /// Lets the scheduler look. The lock is held.
     fn wake_scheduler(&self) {
+        self.scheduler_calls.fetch_add(1, Ordering::Relaxed);
         self.scheduler_wake.notify_all();
+    }
+
+    /// How often it was called. The lock is held.
+    fn scheduler_calls(&self) -> u64 {
+        self.scheduler_calls.load(Ordering::Relaxed)
     }
 
     /// Takes channel `chid` off its PBDMA as soon as that can be.

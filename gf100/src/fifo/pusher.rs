@@ -208,3 +208,138 @@ impl Pusher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a stream means: method calls, and words that are no commands.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Event {
+        Call(u8, u16, u32),
+        Illegal(u32),
+    }
+
+    /// Collects, and stops after every `patience`th event.
+    struct Collect {
+        events: Vec<Event>,
+        patience: usize,
+    }
+
+    impl Collect {
+        fn take(&mut self, event: Event) -> Result<(), ()> {
+            self.events.push(event);
+            match self.events.len() % self.patience {
+                0 => Err(()),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    impl Sink for Collect {
+        type Stop = ();
+
+        fn method(&mut self, method: Method) -> Result<(), ()> {
+            self.take(Event::Call(method.subchannel, method.address, method.data))
+        }
+
+        fn illegal(&mut self, word: u32) -> Result<(), ()> {
+            self.take(Event::Illegal(word))
+        }
+    }
+
+    /// The same by another way: each command is spread out as a list of the methods that its words
+    /// go to before any word is looked at.
+    fn reference(words: &[u32], mask: Option<u32>) -> Vec<Event> {
+        let mut events = Vec::new();
+        let (mut accepted, mut stored) = (true, 0);
+        let mut rest = words.iter().copied();
+        while let Some(word) = rest.next() {
+            let subchannel = (word / 0x2000 % 8) as u8;
+            let old = word >> 29 == 0 || word >> 29 == 2;
+            let first = if old {
+                word % 0x2000 / 4
+            } else {
+                word % 0x1000
+            };
+            let count = if old {
+                word / 0x4_0000 % 0x800
+            } else {
+                word / 0x1_0000 % 0x2000
+            };
+            let targets: Vec<u32> = match (word >> 29, word / 0x1_0000 % 4) {
+                (0, 0) | (1, _) => (first..first + count).collect(),
+                (2, 0) | (3, _) => vec![first; count as usize],
+                (5, _) => (0..count).map(|n| first + n.min(1)).collect(),
+                (4, _) => {
+                    if accepted {
+                        events.push(Event::Call(subchannel, (first * 4) as u16, count));
+                    }
+                    continue;
+                }
+                (0, form) => {
+                    let value = word / 0x10 % 0x1000;
+                    if form == 2 {
+                        stored = value;
+                    } else if let Some(mask) = mask {
+                        let value = if form == 1 { value } else { stored };
+                        accepted = value & mask != 0;
+                    }
+                    continue;
+                }
+                (7, _) => break,
+                _ => {
+                    events.push(Event::Illegal(word));
+                    continue;
+                }
+            };
+            for (target, data) in targets.into_iter().zip(rest.by_ref()) {
+                if accepted {
+                    events.push(Event::Call(subchannel, (target % 0x1000 * 4) as u16, data));
+                }
+            }
+        }
+        events
+    }
+
+    fn word() -> impl Strategy<Value = u32> {
+        prop_oneof![
+            // Commands that end soon.
+            (0u32..8, 0u32..6, any::<u16>())
+                .prop_map(|(op, count, low)| { op << 29 | count << 16 | u32::from(low) }),
+            (0u32..4, 0u32..4, any::<u16>())
+                .prop_map(|(op, count, low)| { op << 29 | count << 18 | u32::from(low) }),
+            any::<u32>(),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn streams_decode_alike_however_they_are_cut(
+            words in proptest::collection::vec(word(), 0..200),
+            cut in 1usize..40,
+            patience in 1usize..20,
+            mask in proptest::option::of(0u32..0x1000),
+        ) {
+            let sli = mask.map_or(0, |mask| mask | SLI_ENABLE | SLI_ACTIVE);
+            let mut state = [0x2040_0000, 0xffff_e000, sli];
+            let mut sink = Collect { events: Vec::new(), patience };
+            let mut at = 0;
+            while at < words.len() {
+                // Nothing but three words of RAMFC survives between two batches.
+                let mut pusher = Pusher::load(state[0], state[1], state[2]);
+                let end = words.len().min(at + cut);
+                let fed = pusher.feed(&words[at..end], &mut sink);
+                prop_assert!(fed.stop.is_some() || fed.end_segment || fed.words == end - at);
+                state = pusher.save(state[0], state[1]);
+                at = if fed.end_segment { words.len() } else { at + fed.words };
+            }
+            prop_assert_eq!(sink.events, reference(&words, mask));
+            prop_assert_eq!(state[0] & 0x0040_0000, 0x0040_0000);
+        }
+    }
+}

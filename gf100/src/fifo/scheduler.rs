@@ -21,6 +21,7 @@ pub fn run(inner: &Inner) {
     let mut client = Client::new(inner.shared.memory.clone(), Privilege::User);
     let mut state = inner.lock();
     while !state.stop {
+        let calls = inner.scheduler_calls();
         inner.bury(&mut state);
         inner.finish_kick(&mut state);
         inner.finish_update(&mut state);
@@ -30,7 +31,10 @@ pub fn run(inner: &Inner) {
             inner.watch_slices(&mut state, now),
             inner.watch_switches(&mut state, now),
         ];
-        if inner.work_left(&state) {
+        if inner.scheduler_calls() != calls {
+            // Somebody called while the lock was released, or something that was done makes more
+            // to do.
+            MutexGuard::bump(&mut state);
             continue;
         }
         match next.into_iter().flatten().min() {
@@ -43,20 +47,6 @@ pub fn run(inner: &Inner) {
 }
 
 impl Inner {
-    /// Something that was waited for came while the lock was released.
-    fn work_left(&self, state: &State) -> bool {
-        let buried = state.condemned.iter().any(|&(_, engines)| {
-            let free = |(n, slot): (usize, &super::state::EngineSlot)| {
-                engines >> n & 1 != 0 && slot.owner.is_none()
-            };
-            state.engines.iter().enumerate().any(free)
-        });
-        let kicked = state
-            .kick
-            .is_some_and(|chid| state.channels[usize::from(chid)].loaded.is_none());
-        buried || kicked || state.stop
-    }
-
     /// Makes the engines forget channels that are gone.
     fn bury(&self, state: &mut MutexGuard<'_, State>) {
         let mut at = 0;
@@ -169,7 +159,9 @@ impl Inner {
             }
             state.channels[chid].listed = false;
             if state.channels[chid].loaded.is_some() {
-                self.ask_to_leave(state, chid as u8);
+                if !state.channels[chid].leave {
+                    self.ask_to_leave(state, chid as u8);
+                }
                 left = false;
             } else if let Some(channel) = state.channels[chid].channel {
                 left &= self.evict(state, channel);
