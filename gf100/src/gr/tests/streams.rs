@@ -1,5 +1,8 @@
 //! Streams of methods that nobody would send, and tiles there and back.
 
+use std::sync::mpsc;
+use std::time::Duration;
+
 use super::*;
 
 /// What a pushbuffer may send: mostly methods that act, on subchannels that have a class.
@@ -8,7 +11,7 @@ fn any_method() -> impl Strategy<Value = Method> {
         0x000, 0x10c, 0x114, 0x118, 0x11c, 0x120, 0x204, 0x228, 0x22c, 0x238, 0x23c, 0x300, 0x304,
         0x30c, 0x310, 0x314, 0x31c, 0x320, 0x344, 0x1694, 0x1b0c, 0x238c, 0x2390, 0x2404, 0x2410,
         0x3800, 0x3804, 0x3808, 0x0804, 0x0808, 0x080c, 0x0810, 0x0814, 0x0ff4, 0x0ff8, 0x1538,
-        0x19d0,
+        0x19d0, 0x0368, 0x03ac, 0x088c, 0x08b0, 0x08b8, 0x08bc, 0x08c4, 0x08d4, 0x08dc,
     ]);
     let address = prop_oneof![4 => acting, 1 => (0u16..0x1000).prop_map(|word| word * 4)];
     let class = proptest::sample::select(vec![0x902d, M2MF, THREED, COMPUTE, 0x1f906e]);
@@ -40,17 +43,28 @@ proptest! {
                 rig.method(subchannel, 0, class).unwrap();
             }
         }
-        // A transfer may be endless, so each is parked at once.
-        rig.pause.ask();
-        for (method, first) in methods {
-            let channel = if first { one } else { two };
-            rig.pgraph.switch_to(channel).unwrap();
-            match rig.pgraph.method(method, &rig.pause) {
-                Ok(()) => {}
-                Err(Stop::Trapped) => rig.acknowledge(rig.interrupts()),
-                Err(Stop::Fault(_) | Stop::Paused) => rig.pgraph.discard(channel),
+        // A job may be endless, so none gets more than a moment.
+        let (going, stopped) = mpsc::channel::<()>();
+        let pause = &rig.pause;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let moment = Duration::from_micros(300);
+                while stopped.recv_timeout(moment) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    pause.ask();
+                }
+            });
+            for (method, first) in methods {
+                let channel = if first { one } else { two };
+                rig.pgraph.switch_to(channel).unwrap();
+                rig.pause.clear();
+                match rig.pgraph.method(method, &rig.pause) {
+                    Ok(()) => {}
+                    Err(Stop::Trapped) => rig.acknowledge(rig.interrupts()),
+                    Err(Stop::Fault(_) | Stop::Paused) => rig.pgraph.discard(channel),
+                }
             }
-        }
+            drop(going);
+        });
     }
 
     #[test]
