@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use gf100::Card;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use mmio::VmId;
 use thiserror::Error;
@@ -23,7 +24,7 @@ use crate::io::{self as events, Console, LoopError, Output, Signals, Subscriber}
 use crate::irq::Interrupts;
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::metrics::Metrics;
-use crate::pci::{HostBridge, PciError, PciHost};
+use crate::pci::{FunctionDevice, HostBridge, PciDevice, PciError, PciHost, SlotInterrupts};
 use crate::seccomp::SeccompMode;
 use crate::vcpu::exit::ExitCounters;
 use crate::vcpu::gate::{Gate, install_kick_handler};
@@ -46,8 +47,20 @@ pub struct MachineConfig {
     pub control: Option<PathBuf>,
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<DiskOptions>,
+    /// The GPU, if there is one.
+    pub gpu: Option<GpuConfig>,
     /// Whether threads are kept from system calls that they do not need.
     pub seccomp: SeccompMode,
+}
+
+/// The GPU of a machine.
+#[derive(Clone, Debug)]
+pub enum GpuConfig {
+    /// A software card of its own, of which the guest sees everything.
+    Soft {
+        /// Bytes of video memory.
+        vram: u64,
+    },
 }
 
 /// Why a machine could not be built or run.
@@ -85,6 +98,9 @@ pub enum MachineError {
         /// Why not.
         source: io::Error,
     },
+    /// The software card cannot be built.
+    #[error("Cannot build the card")]
+    Card(#[from] gf100::Error),
     /// The control socket cannot be had.
     #[error("Cannot listen at {}", path.display())]
     Control {
@@ -129,6 +145,9 @@ impl Machine {
         pci.plug(Arc::new(HostBridge::new()))?;
         pci.connect()?;
         let mut subscribers = board(&space, &interrupts, &end)?;
+        if let Some(gpu) = &config.gpu {
+            pci.plug(gpu_device(gpu, pci.next_slot()?, &interrupts, &memory)?)?;
+        }
         for (name, device) in virtio_devices(&config.disks)? {
             let requests = metrics.counter("virtio_doorbells_total", &[("device", &name)]);
             let slot = pci.next_slot()?;
@@ -276,6 +295,23 @@ fn board(
     let console = Console::new(stdin, serial, drained, Arc::clone(end), interactive);
     let signals = Signals::new(Arc::clone(end))?;
     Ok(vec![Box::new(console), Box::new(signals)])
+}
+
+/// The GPU for `slot`.
+fn gpu_device(
+    config: &GpuConfig,
+    slot: u8,
+    interrupts: &Arc<Interrupts>,
+    memory: &GuestMemory,
+) -> Result<Arc<dyn PciDevice>, MachineError> {
+    let wires = SlotInterrupts::new(interrupts, slot)?;
+    match config {
+        GpuConfig::Soft { vram } => {
+            let board = gf100::Config::quadro_6000(*vram);
+            let card = Arc::new(Card::new(board, wires.clone())?);
+            Ok(Arc::new(FunctionDevice::new(card, wires, memory)?))
+        }
+    }
 }
 
 /// A virtio device and what its counters call it.

@@ -9,7 +9,7 @@ use tracing::info;
 
 use crate::boot::BootSource;
 use crate::ending::Ending;
-use crate::machine::{Machine, MachineConfig};
+use crate::machine::{GpuConfig, Machine, MachineConfig};
 use crate::seccomp::{self, Sandbox, SeccompMode};
 use crate::size::Size;
 use crate::terminal::RawTerminal;
@@ -42,6 +42,14 @@ pub struct Args {
     #[arg(long, value_name = "FILE[,ro]")]
     disk: Vec<DiskOptions>,
 
+    /// The GPU that the guest gets.
+    #[arg(long, value_enum, value_name = "GPU", default_value_t)]
+    gpu: Gpu,
+
+    /// Its video memory.
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    vram: Size,
+
     /// Listen here for actions: see `gpuvm ctl`.
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
@@ -53,6 +61,16 @@ pub struct Args {
     /// What to do when the guest resets itself.
     #[arg(long, value_enum, default_value_t = OnReset::Restart)]
     on_reset: OnReset,
+}
+
+/// Where the guest's GPU comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Gpu {
+    /// There is none.
+    #[default]
+    None,
+    /// A software card in this process.
+    Soft,
 }
 
 /// What a reset leads to.
@@ -76,6 +94,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         cpus: args.cpus,
         control: args.control,
         disks: args.disk,
+        gpu: match args.gpu {
+            Gpu::None => None,
+            Gpu::Soft => Some(GpuConfig::Soft {
+                vram: args.vram.bytes(),
+            }),
+        },
         seccomp: args.seccomp,
     };
     let _terminal = RawTerminal::new().context("Cannot set up the terminal")?;

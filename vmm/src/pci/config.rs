@@ -4,11 +4,13 @@ use bitflags::bitflags;
 use mmio::{Bar, Width};
 
 /// Registers of the header.
-mod header {
+pub(super) mod header {
     pub const VENDOR: usize = 0x00;
     pub const DEVICE: usize = 0x02;
     pub const COMMAND: usize = 0x04;
     pub const STATUS: usize = 0x06;
+    /// There is a capability list.
+    pub const STATUS_CAPABILITIES: u8 = 1 << 4;
     pub const REVISION: usize = 0x08;
     pub const CLASS: usize = 0x09;
     pub const CACHE_LINE: usize = 0x0c;
@@ -24,8 +26,6 @@ mod header {
 
 /// Bytes of configuration space.
 const SIZE: usize = 256;
-/// Status register: there is a capability list.
-const STATUS_CAPABILITIES: u8 = 1 << 4;
 /// Low bits of a BAR that say what it is, and those bits.
 const BAR_IO: u32 = 1;
 const BAR_IO_FLAGS: u32 = 3;
@@ -45,6 +45,13 @@ bitflags! {
         const BUS_MASTER = 1 << 2;
         /// The device must not assert its pin.
         const INTX_DISABLE = 1 << 10;
+    }
+}
+
+impl Command {
+    /// The register, in a configuration space that `read` reads.
+    pub fn read(read: impl Fn(u16, Width) -> u32) -> Self {
+        Command::from_bits_truncate(read(header::COMMAND as u16, Width::Word) as u16)
     }
 }
 
@@ -77,6 +84,21 @@ pub enum BarKind {
         /// Reads have no side effects.
         prefetchable: bool,
     },
+}
+
+impl BarKind {
+    /// What the low bits of a BAR's register say.
+    pub fn from_register(register: u32) -> Self {
+        if register & BAR_IO != 0 {
+            BarKind::Io
+        } else if register & BAR_64 != 0 {
+            BarKind::Memory64 {
+                prefetchable: register & BAR_PREFETCH != 0,
+            }
+        } else {
+            BarKind::Memory32
+        }
+    }
 }
 
 /// A BAR that a function has.
@@ -175,7 +197,7 @@ impl ConfigSpace {
         self.put(at + 2, body);
         self.writable[at + 2..at + 2 + writable.len()].copy_from_slice(writable);
         self.bytes[self.last_capability] = at as u8;
-        self.bytes[header::STATUS] |= STATUS_CAPABILITIES;
+        self.bytes[header::STATUS] |= header::STATUS_CAPABILITIES;
         // The first link is the header's own register, later ones follow the ID.
         self.last_capability = at + 1;
         self.free = at + 2 + body.len();
@@ -198,20 +220,12 @@ impl ConfigSpace {
 
     /// The command register.
     pub fn command(&self) -> Command {
-        Command::from_bits_truncate(self.read(header::COMMAND as u16, Width::Word) as u16)
+        Command::read(|offset, width| self.read(offset, width))
     }
 
     /// Reads `width` bytes, at most 4; beyond the end all bits are ones.
     pub fn read(&self, offset: u16, width: Width) -> u32 {
-        let mut value = [0; 4];
-        let len = width.bytes().min(4);
-        for (index, byte) in value[..len].iter_mut().enumerate() {
-            *byte = self
-                .bytes
-                .get(usize::from(offset) + index)
-                .map_or(0xff, |b| *b);
-        }
-        u32::from_le_bytes(value)
+        load(&self.bytes, offset, width)
     }
 
     /// Writes `width` bytes, at most 4, as far as a guest may.
@@ -225,36 +239,68 @@ impl ConfigSpace {
                 *old = *old & !mask | byte & mask;
             }
         }
-        self.bar_changes()
+        let ConfigSpace {
+            bytes,
+            bars,
+            decoded,
+            ..
+        } = self;
+        let command = Command::read(|offset, width| load(bytes, offset, width));
+        bar_changes(bars, decoded, |spec| {
+            decoded_at(spec, command, |offset, width| load(bytes, offset, width))
+        })
     }
+}
 
-    /// Where the BAR's address is decoded now.
-    fn wanted(&self, spec: &BarSpec) -> Option<u64> {
-        let register = |at: usize| u64::from(self.read(at as u16, Width::Dword));
-        let at = bar_register(spec.bar);
-        let (enable, base) = match spec.kind {
-            BarKind::Io => (Command::IO, register(at) & !u64::from(BAR_IO_FLAGS)),
-            BarKind::Memory32 => (Command::MEMORY, register(at) & !u64::from(BAR_MEMORY_FLAGS)),
-            BarKind::Memory64 { .. } => (
-                Command::MEMORY,
-                register(at + 4) << 32 | register(at) & !u64::from(BAR_MEMORY_FLAGS),
-            ),
-        };
-        self.command().contains(enable).then_some(base)
+fn load(bytes: &[u8; SIZE], offset: u16, width: Width) -> u32 {
+    let mut value = [0; 4];
+    let len = width.bytes().min(4);
+    for (index, byte) in value[..len].iter_mut().enumerate() {
+        *byte = bytes.get(usize::from(offset) + index).map_or(0xff, |b| *b);
     }
+    u32::from_le_bytes(value)
+}
 
-    fn bar_changes(&mut self) -> Vec<BarChange> {
-        let mut changes = Vec::new();
-        for index in 0..self.bars.len() {
-            let spec = self.bars[index];
-            let to = self.wanted(&spec);
-            let from = std::mem::replace(&mut self.decoded[index], to);
-            if from != to {
-                changes.push(BarChange { spec, from, to });
-            }
+/// Where a BAR is decoded, in a configuration space that `read` reads.
+pub(super) fn decoded_at(
+    spec: &BarSpec,
+    command: Command,
+    read: impl Fn(u16, Width) -> u32,
+) -> Option<u64> {
+    let at = bar_register(spec.bar) as u16;
+    let low = read(at, Width::Dword);
+    let memory = u64::from(low & !BAR_MEMORY_FLAGS);
+    let (enable, base) = match spec.kind {
+        BarKind::Io => (Command::IO, u64::from(low & !BAR_IO_FLAGS)),
+        BarKind::Memory32 => (Command::MEMORY, memory),
+        BarKind::Memory64 { .. } => (
+            Command::MEMORY,
+            u64::from(read(at + 4, Width::Dword)) << 32 | memory,
+        ),
+    };
+    command.contains(enable).then_some(base)
+}
+
+/// Brings `decoded`, one entry for each of `bars`, up to what `wanted` says, and tells what
+/// changed.
+pub(super) fn bar_changes(
+    bars: &[BarSpec],
+    decoded: &mut [Option<u64>],
+    wanted: impl Fn(&BarSpec) -> Option<u64>,
+) -> Vec<BarChange> {
+    let mut changes = Vec::new();
+    for (spec, decoded) in bars.iter().zip(decoded) {
+        let to = wanted(spec);
+        let from = std::mem::replace(decoded, to);
+        if from != to {
+            changes.push(BarChange {
+                spec: *spec,
+                from,
+                to,
+            });
         }
-        changes
     }
+    changes
 }
 
 /// Offset of a BAR's register.

@@ -1,14 +1,15 @@
 //! PCI: one bus, its host bridge, and what a device on it must offer.
 
 mod config;
+mod function;
 mod host;
 mod msi;
 mod msix;
 mod root;
 
 pub use config::{BarChange, BarKind, BarSpec, Command, ConfigSpace, Identity};
+pub use function::{FunctionDevice, SlotInterrupts};
 pub use host::{PciError, PciHost};
-pub use msi::Msi;
 pub use msix::Msix;
 pub use root::HostBridge;
 

@@ -1,98 +1,102 @@
-//! Message signalled interrupts, one message (PCI Local Bus 3.0, section 6.8.1).
+//! Message signalled interrupts, one message (PCI Local Bus 3.0, section 6.8.1), as a
+//! configuration space shows them.
 
 use mmio::Width;
-use parking_lot::Mutex;
 
-use super::ConfigSpace;
-use crate::irq::MessageVector;
+use super::config::header;
 use crate::vm::MsiMessage;
 
 /// Capability ID.
-const ID: u8 = 0x05;
+const ID: u32 = 0x05;
 /// Message control: enabled; 64-bit addresses.
 const ENABLE: u32 = 1;
-const ADDRESS_64: u16 = 1 << 7;
-/// Registers from the start of the capability.
+const ADDRESS_64: u32 = 1 << 7;
+/// Registers from the start of the capability; the data's place depends on the address's size.
 const CONTROL: u16 = 2;
 const ADDRESS_LOW: u16 = 4;
 const ADDRESS_HIGH: u16 = 8;
-const DATA: u16 = 12;
+const DATA_32: u16 = 8;
+const DATA_64: u16 = 12;
+/// More capabilities than fit: a longer list is a ring.
+const MOST_CAPABILITIES: usize = 48;
 
-/// The capability and the interrupt behind it.
-pub struct Msi {
-    at: u16,
-    vector: MessageVector,
-    enabled: Mutex<bool>,
+/// Offset of the capability in the configuration space that `read` reads.
+pub fn find(read: impl Fn(u16, Width) -> u32) -> Option<u16> {
+    let status = read(header::STATUS as u16, Width::Word);
+    if status & u32::from(header::STATUS_CAPABILITIES) == 0 {
+        return None;
+    }
+    let mut at = read(header::CAPABILITIES as u16, Width::Byte) as u16;
+    for _ in 0..MOST_CAPABILITIES {
+        if at == 0 {
+            break;
+        }
+        if read(at, Width::Byte) == ID {
+            return Some(at);
+        }
+        at = read(at + 1, Width::Byte) as u16;
+    }
+    None
 }
 
-impl Msi {
-    /// Adds the capability to `config`.
-    pub fn add_to(config: &mut ConfigSpace, vector: MessageVector) -> Self {
-        let mut body = [0; 12];
-        body[..2].copy_from_slice(&ADDRESS_64.to_le_bytes());
-        let mut writable = [0; 12];
-        writable[0] = ENABLE as u8;
-        writable[2..6].copy_from_slice(&0xffff_fffc_u32.to_le_bytes());
-        writable[6..12].fill(0xff);
-        Msi {
-            at: config.add_capability(ID, &body, &writable),
-            vector,
-            enabled: Mutex::new(false),
-        }
+/// The message that the capability at `at` sends, if it is enabled.
+pub fn message(at: u16, read: impl Fn(u16, Width) -> u32) -> Option<MsiMessage> {
+    let control = read(at + CONTROL, Width::Word);
+    if control & ENABLE == 0 {
+        return None;
     }
-
-    /// Takes over what `config` says; to be called after each write to it.
-    pub fn update(&self, config: &ConfigSpace) {
-        let register = |offset, width| config.read(self.at + offset, width);
-        let mut enabled = self.enabled.lock();
-        *enabled = register(CONTROL, Width::Word) & ENABLE != 0;
-        self.vector.route(enabled.then(|| MsiMessage {
-            address: u64::from(register(ADDRESS_HIGH, Width::Dword)) << 32
-                | u64::from(register(ADDRESS_LOW, Width::Dword)),
-            data: register(DATA, Width::Word),
-        }));
-    }
-
-    /// Whether the guest uses messages instead of the pin.
-    pub fn enabled(&self) -> bool {
-        *self.enabled.lock()
-    }
-
-    /// The interrupt.
-    pub fn vector(&self) -> &MessageVector {
-        &self.vector
-    }
+    let low = u64::from(read(at + ADDRESS_LOW, Width::Dword));
+    let (high, data) = if control & ADDRESS_64 != 0 {
+        (read(at + ADDRESS_HIGH, Width::Dword), DATA_64)
+    } else {
+        (0, DATA_32)
+    };
+    Some(MsiMessage {
+        address: u64::from(high) << 32 | low,
+        data: read(at + data, Width::Word),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::irq::Interrupts;
-    use crate::layout::IO_APIC_PINS;
-    use crate::pci::Identity;
-    use crate::vm::testing::TestVm;
+    use crate::pci::{ConfigSpace, Identity};
 
     #[test]
-    fn message_goes_where_the_guest_programmed_it_once_enabled() {
-        let vm = Arc::new(TestVm::default());
+    fn message_is_where_the_guest_programmed_it_once_enabled() {
         let mut config = ConfigSpace::new(&Identity::default());
-        let msi = Msi::add_to(&mut config, Interrupts::new(vm.clone()).message().unwrap());
+        config.add_capability(9, &[0; 6], &[]);
+        let mut body = [0; 12];
+        body[0] = ADDRESS_64 as u8;
+        config.add_capability(ID as u8, &body, &[0xff; 12]);
+        let at = find(|offset, width| config.read(offset, width)).unwrap();
 
-        config.write(msi.at + ADDRESS_LOW, Width::Dword, 0xfee0_1003);
-        config.write(msi.at + DATA, Width::Word, 0x4023);
-        msi.update(&config);
-        assert!(vm.0.lock().messages.is_empty());
-        config.write(msi.at + CONTROL, Width::Word, 1);
-        msi.update(&config);
+        config.write(at + ADDRESS_LOW, Width::Dword, 0xfee0_1000);
+        config.write(at + DATA_64, Width::Word, 0x4023);
+        assert_eq!(
+            message(at, |offset, width| config.read(offset, width)),
+            None
+        );
+        config.write(at + CONTROL, Width::Word, ENABLE | ADDRESS_64);
 
         assert_eq!(
-            vm.0.lock().messages[&IO_APIC_PINS],
-            MsiMessage {
+            message(at, |offset, width| config.read(offset, width)),
+            Some(MsiMessage {
                 address: 0xfee0_1000,
                 data: 0x4023
-            }
+            })
         );
+    }
+
+    #[test]
+    fn capability_list_that_is_a_ring_ends() {
+        let read = |offset, _| match u32::from(offset) {
+            0x06 => 0x10,
+            0x34 => 0x40,
+            0x40 => 1,
+            _ => 0x40,
+        };
+
+        assert_eq!(find(read), None);
     }
 }
