@@ -30,7 +30,8 @@ impl Session {
     ///
     /// When there is a session already.
     pub fn new(sink: Sink) -> Result<Self> {
-        ctrlc::try_set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
+        // Also where SIGINT was ignored so far, as it is for commands in the background.
+        ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
             .context("Cannot take over SIGINT")?;
         Ok(Self { sink })
     }
