@@ -17,6 +17,7 @@
 mod access;
 pub mod layout;
 mod map;
+pub mod policy;
 mod register;
 pub mod regs;
 pub mod trace;
