@@ -1,0 +1,147 @@
+//! The aggregator: the owner of the card's own registers, which lets the machines share them.
+//!
+//! It brings the card up once. After that machines reach the card only through the methods here,
+//! each of which holds one lock for one bounded step; none waits for another machine's work.
+
+mod bring_up;
+mod channels;
+mod context;
+mod events;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mmio::VmId;
+use mmio::layout::pagetable::Aperture;
+use mmio::regs::pfb::{self, VmFlush};
+use mmio::regs::pfifo;
+use parking_lot::Mutex;
+
+use crate::card::{Card, Registers};
+use crate::partition::Layout;
+use crate::vram::Vram;
+
+pub use self::channels::Owner;
+use self::channels::{Runlists, Table};
+pub use self::context::HostMethod;
+pub(crate) use self::events::pbdma;
+pub use self::events::{Event, Shown};
+
+/// How long a step of the card may take: a kick, the take-over of a runlist.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long to wait between looks at the card.
+const LOOK: Duration = Duration::from_micros(20);
+
+/// What an operator may choose.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a channel may keep an engine that others wait for, or leave an interrupt of its
+    /// PBDMA unhandled, before it is killed.
+    pub hang: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            hang: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The owner of a card.
+pub struct Aggregator {
+    card: Arc<dyn Card>,
+    vram: Vram,
+    layout: Layout,
+    limits: Limits,
+    /// Bytes of a PGRAPH context, as the card's firmware says.
+    context_size: u32,
+    table: Mutex<Table>,
+    runlists: Mutex<Runlists>,
+    /// PBDMAs whose interrupt a machine is to handle, and since when.
+    handlers: Mutex<[Option<Handler>; pfifo::PBDMAS as usize]>,
+    /// One kick at a time: the card knows no more.
+    kick: Mutex<()>,
+    /// The two registers of a flush belong together.
+    flush: Mutex<()>,
+    /// One context is built at a time.
+    building: Mutex<()>,
+}
+
+/// A machine that handles the interrupt of a PBDMA.
+#[derive(Clone, Copy, Debug)]
+struct Handler {
+    owner: Owner,
+    since: Instant,
+}
+
+impl Aggregator {
+    /// Takes `card` over and brings it up.
+    pub fn new(card: Arc<dyn Card>, layout: Layout, limits: Limits) -> Self {
+        let mut aggregator = Self {
+            vram: Vram::new(card.clone()),
+            table: Mutex::new(Table::new()),
+            runlists: Mutex::new(Runlists::new(layout.vgpus())),
+            layout,
+            limits,
+            card,
+            context_size: 0,
+            handlers: Mutex::default(),
+            kick: Mutex::default(),
+            flush: Mutex::default(),
+            building: Mutex::default(),
+        };
+        aggregator.bring_up();
+        aggregator
+    }
+
+    /// The card.
+    pub fn card(&self) -> &dyn Card {
+        &*self.card
+    }
+
+    /// The card's memory.
+    pub fn vram(&self) -> &Vram {
+        &self.vram
+    }
+
+    /// Who owns what.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Bytes of a PGRAPH context.
+    pub fn context_size(&self) -> u32 {
+        self.context_size
+    }
+
+    /// Lets the card forget translations of the directory at `directory` of its memory.
+    pub fn flush_tlb(&self, directory: u64) {
+        let _one = self.flush.lock();
+        let space = (directory >> 8) as u32 | Aperture::Vram.target() as u32;
+        self.card.set(pfb::VM_FLUSH_PDB, space);
+        let flush = VmFlush::PAGE_ALL | VmFlush::TRIGGER;
+        self.card.set(pfb::VM_FLUSH, flush.bits());
+    }
+
+    /// Waits until `done`, but not for ever; whether it is.
+    fn wait(&self, mut done: impl FnMut() -> bool) -> bool {
+        let begin = Instant::now();
+        while !done() {
+            if begin.elapsed() > PATIENCE {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+        true
+    }
+
+    /// The machine with partition index `vm` has nothing of the card any more: its channels are
+    /// dead.
+    pub fn evict(&self, vm: VmId) {
+        for chid in self.layout.partition(vm).channels {
+            self.kill(chid);
+        }
+        self.set_runlist(vm, Vec::new());
+    }
+}

@@ -1,0 +1,23 @@
+//! GPUvm itself: one GF100 that many machines have, each as a GF100 of its own.
+//!
+//! * [`Card`] is the card as its owner sees it; nothing here knows which one it is.
+//! * [`aggregator`] owns the card's registers: it brings the card up once, gives it the merged
+//!   channels of all machines, and tells each machine of the interrupts that are its own.
+//! * [`VirtualGpu`] is what one machine finds behind its BARs.
+//! * [`Layout`] says who has which part of the card, [`Host`] puts all of it together.
+
+pub mod aggregator;
+mod card;
+mod counters;
+mod host;
+mod partition;
+mod vgpu;
+mod vram;
+
+pub use aggregator::Limits;
+pub use card::{Card, Protection, Registers};
+pub use counters::{BARS, Counters};
+pub use host::Host;
+pub use partition::{Layout, MOST_VGPUS, Partition, PartitionError, VRAM_UNIT};
+pub use shadow_pt::Algorithm;
+pub use vgpu::{Slot, VirtualGpu};

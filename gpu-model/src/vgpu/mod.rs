@@ -1,0 +1,458 @@
+//! A guest's GF100: what it finds behind its BARs.
+//!
+//! [`mmio::policy`] says which registers are the guest's own, which the aggregator translates and
+//! which are the card's. State of the guest is behind locks of its own: nothing here waits for
+//! another guest's work.
+
+mod apertures;
+mod config_space;
+mod engines;
+mod events;
+mod falcon;
+mod interrupts;
+mod memory;
+mod pfifo;
+mod registers;
+mod timer;
+mod watch;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mmio::policy::{Policy, rule};
+use mmio::regs::pfb::VmFlush;
+use mmio::regs::pmc::{Enable, Intr};
+use mmio::regs::{PRAMIN, PROM, board, falcon as falcons, pbus, pfb, pmc, ppci, ptimer};
+use mmio::{Bar, Hit, Kind, RegisterMap, Unit, VmId};
+use parking_lot::Mutex;
+use shadow_pt::Algorithm;
+
+use self::apertures::Windows;
+use self::config_space::ConfigSpace;
+use self::events::Events;
+use self::falcon::Falcons;
+use self::interrupts::Interrupts;
+pub use self::interrupts::Slot;
+use self::memory::Memory;
+use self::pfifo::Channels;
+use self::registers::RegisterFile;
+use self::timer::Timer;
+use self::watch::Watch;
+use crate::aggregator::{Aggregator, HostMethod};
+use crate::card::{Protection, Registers};
+use crate::counters::Counters;
+use crate::partition::Partition;
+
+/// Registers of PFIFO and its PBDMAs.
+const PFIFO: [std::ops::Range<u32>; 2] = [0x2000..0x4000, 0x4_0000..0x4_6000];
+/// Bit of `MMU_CTRL` that makes large pages 64 KiB.
+const LARGE_64K: u32 = 1;
+
+/// The virtual card of one machine. Accesses may come from several threads at once.
+pub struct VirtualGpu {
+    host: Arc<Aggregator>,
+    partition: Partition,
+    map: &'static RegisterMap,
+    file: RegisterFile,
+    config: ConfigSpace,
+    interrupts: Arc<Interrupts>,
+    falcons: Falcons,
+    timer: Timer,
+    channels: Mutex<Channels>,
+    windows: Mutex<Windows>,
+    memory: Mutex<Memory>,
+    events: Mutex<Events>,
+    /// Methods from the host side, for the first context.
+    methods: Mutex<Vec<HostMethod>>,
+    watch: Watch,
+    counters: Counters,
+}
+
+impl VirtualGpu {
+    /// The virtual card of machine `vm`, in its power-on state, with clean memory.
+    ///
+    /// # Errors
+    ///
+    /// The host has no thread for it.
+    pub fn new(
+        host: Arc<Aggregator>,
+        vm: VmId,
+        slot: Arc<dyn Slot>,
+        algorithm: Algorithm,
+    ) -> io::Result<Self> {
+        let partition = host.layout().partition(vm);
+        let interrupts = Arc::new(Interrupts::new(slot));
+        let gpu = Self {
+            map: RegisterMap::gf100(),
+            file: RegisterFile::new(host.card()),
+            config: ConfigSpace::new(host.card()),
+            falcons: Falcons::default(),
+            timer: Timer::new(host.clone(), interrupts.clone())?,
+            interrupts,
+            channels: Mutex::default(),
+            windows: Mutex::default(),
+            memory: Mutex::new(Memory::new(&partition, algorithm).map_err(io::Error::other)?),
+            events: Mutex::default(),
+            methods: Mutex::default(),
+            watch: Watch::new(partition.vram_size()),
+            counters: Counters::default(),
+            partition,
+            host,
+        };
+        gpu.scrub();
+        gpu.describe();
+        Ok(gpu)
+    }
+
+    /// Whose it is.
+    pub fn vm(&self) -> VmId {
+        self.partition.vm
+    }
+
+    /// What it has cost.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Interrupt messages sent to the guest.
+    pub fn messages(&self) -> u64 {
+        self.interrupts.sent()
+    }
+
+    /// How shadow tables follow the guest's from now on.
+    pub fn set_algorithm(&self, algorithm: Algorithm) {
+        self.memory.lock().set_algorithm(algorithm);
+    }
+
+    /// Bytes of a BAR.
+    pub fn bar_size(&self, bar: Bar) -> u64 {
+        self.host.card().bar_size(bar)
+    }
+
+    /// Loads from configuration space.
+    pub fn config_read(&self, offset: u64, data: &mut [u8]) {
+        self.config.read(offset, data, self.interrupts.asserted());
+    }
+
+    /// Stores to configuration space.
+    pub fn config_write(&self, offset: u64, data: &[u8]) {
+        let signalling = self.config.write(offset, data);
+        self.interrupts.configure(signalling);
+    }
+
+    /// Loads from a BAR, in any length and alignment; what is not there reads as ones.
+    pub fn read(&self, bar: Bar, offset: u64, data: &mut [u8]) {
+        self.counters.read(bar, data.len());
+        if !self.inside(bar, offset, data.len()) {
+            return data.fill(0xff);
+        }
+        match bar {
+            Bar::Bar0 => self.registers_read(offset as u32, data),
+            Bar::Bar1 | Bar::Bar3 => self.aperture_read(bar, offset, data),
+            // The ports that a VBIOS uses in real mode; nothing runs one.
+            Bar::Bar5 => data.fill(0),
+        }
+    }
+
+    /// Stores to a BAR, in any length and alignment; what is not there is dropped.
+    pub fn write(&self, bar: Bar, offset: u64, data: &[u8]) {
+        self.counters.write(bar, data.len());
+        if !self.inside(bar, offset, data.len()) {
+            return;
+        }
+        match bar {
+            Bar::Bar0 => self.registers_write(offset as u32, data),
+            Bar::Bar1 | Bar::Bar3 => self.aperture_write(bar, offset, data),
+            Bar::Bar5 => {}
+        }
+    }
+
+    fn inside(&self, bar: Bar, offset: u64, len: usize) -> bool {
+        let end = offset.checked_add(len as u64);
+        end.is_some_and(|end| end <= self.bar_size(bar))
+    }
+
+    fn registers_read(&self, offset: u32, data: &mut [u8]) {
+        if PRAMIN.contains(&offset) {
+            return self.pramin_read(offset, data);
+        }
+        if PROM.contains(&offset) {
+            return self.host.card().read(Bar::Bar0, offset.into(), data);
+        }
+        let mut at = offset;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let skip = at as usize % 4;
+            let len = (4 - skip).min(rest.len());
+            let (part, tail) = rest.split_at_mut(len);
+            part.copy_from_slice(&self.load(at & !3).to_le_bytes()[skip..skip + len]);
+            at += len as u32;
+            rest = tail;
+        }
+    }
+
+    fn registers_write(&self, offset: u32, data: &[u8]) {
+        if PRAMIN.contains(&offset) {
+            return self.pramin_write(offset, data);
+        }
+        let mut at = offset;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let skip = at as usize % 4;
+            let len = (4 - skip).min(rest.len());
+            let (part, tail) = rest.split_at(len);
+            let mut word = [0; 4];
+            if len < word.len() {
+                // The rest of a register that is stored in part comes from storage.
+                word = self.file.read(at & !3).to_le_bytes();
+            }
+            word[skip..skip + len].copy_from_slice(part);
+            self.store(at & !3, u32::from_le_bytes(word));
+            at += len as u32;
+            rest = tail;
+        }
+    }
+
+    /// Loads a register.
+    #[inline]
+    pub fn load(&self, offset: u32) -> u32 {
+        match rule(offset).policy {
+            Policy::Forwarded => return self.host.card().load(offset),
+            Policy::Denied => return 0,
+            Policy::Virtual | Policy::Shadowed => {}
+        }
+        let Some(at) = self.map.lookup(offset) else {
+            return self.file.read(offset);
+        };
+        let known = match at.register.unit {
+            Unit::Pmc => self.pmc_load(at),
+            Unit::Pfifo => self.fifo_load(at),
+            Unit::Ptimer => self.timer_load(at),
+            Unit::Pce | Unit::Ppmu | Unit::Pgraph => self.falcons.read(offset),
+            _ => None,
+        };
+        match known {
+            Some(value) => value,
+            None if at.register.kind == Kind::Wo => 0,
+            None => self.file.read(offset),
+        }
+    }
+
+    /// Stores to a register.
+    #[inline]
+    pub fn store(&self, offset: u32, value: u32) {
+        match rule(offset).policy {
+            Policy::Forwarded | Policy::Denied => {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Policy::Virtual | Policy::Shadowed => {}
+        }
+        let Some(at) = self.map.lookup(offset) else {
+            return self.file.write(offset, value);
+        };
+        let done = match at.register.unit {
+            Unit::Pmc => self.pmc_store(at, value),
+            Unit::Pbus => self.bus_store(at, value),
+            Unit::Pfifo => self.fifo_store(at, value),
+            Unit::Ptimer => self.timer_store(at, value),
+            Unit::Pfb => self.memory_store(at, value),
+            Unit::Ppci => {
+                if at.register.id == ppci::MSI_REARM {
+                    self.interrupts.rearm();
+                }
+                false
+            }
+            Unit::Pce => self.falcons.write(offset, value) || self.copy_store(at, value),
+            Unit::Ppmu => self.falcons.write(offset, value) || self.pmu_store(at, value),
+            Unit::Pgraph => self.falcons.write(offset, value) || self.graph_store(at, value),
+            _ => false,
+        };
+        if done {
+            return;
+        }
+        match at.register.kind {
+            Kind::Rw | Kind::Wo => self.file.write(offset, value),
+            Kind::W1c => self.file.clear(offset, value),
+            Kind::Ro => {}
+        }
+    }
+
+    fn pmc_load(&self, at: Hit) -> Option<u32> {
+        match (at.register.id, at.index) {
+            (pmc::INTR_HOST, 0) => Some(self.interrupts.status()),
+            (pmc::INTR_EN_HOST, 0) => Some(self.interrupts.enable().into()),
+            (pmc::INTR_MASK, 0) => Some(self.interrupts.mask()),
+            _ => None,
+        }
+    }
+
+    fn pmc_store(&self, at: Hit, value: u32) -> bool {
+        match (at.register.id, at.index) {
+            (pmc::INTR_EN_HOST, 0) => self.interrupts.set_enable(value & 1 != 0),
+            (pmc::INTR_MASK, 0) => self.interrupts.set_mask(value),
+            (pmc::ENABLE, _) => self.set_enable(value),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Falling bits of `PMC.ENABLE` reset units of this guest.
+    fn set_enable(&self, value: u32) {
+        let before = self.file.read(pmc::ENABLE.offset());
+        self.file.write(pmc::ENABLE.offset(), value);
+        let fallen = Enable::from_bits_truncate(before & !value);
+        if fallen.contains(Enable::PFIFO) {
+            self.reset_fifo();
+        }
+        if fallen.contains(Enable::PGRAPH) {
+            self.reset_graph();
+        }
+        for (bit, base, line) in [
+            (Enable::CE0, falcons::CE0, Intr::CE0),
+            (Enable::CE1, falcons::CE1, Intr::CE1),
+            (Enable::PMU, falcons::PMU, Intr::PMU),
+        ] {
+            if fallen.contains(bit) {
+                self.falcons.reset(base..base + falcons::SIZE);
+                self.file.reset(base..base + falcons::SIZE);
+                self.interrupts.set(line, false);
+                self.describe_falcons();
+            }
+        }
+    }
+
+    fn reset_fifo(&self) {
+        self.reset_channels();
+        for range in PFIFO {
+            self.file.reset(range);
+        }
+        self.with_events(|events| *events = Events::default());
+    }
+
+    fn bus_store(&self, at: Hit, value: u32) -> bool {
+        match at.register.id {
+            pbus::BAR1_BLOCK => self.set_window(Bar::Bar1, value),
+            pbus::BAR2_BLOCK => self.set_window(Bar::Bar3, value),
+            _ => {}
+        }
+        false
+    }
+
+    fn memory_store(&self, at: Hit, value: u32) -> bool {
+        match at.register.id {
+            pfb::VM_FLUSH if value & VmFlush::TRIGGER.bits() != 0 => {
+                self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+                let all = VmFlush::from_bits_retain(value).contains(VmFlush::ALL_PDB);
+                let space = self.file.read(pfb::VM_FLUSH_PDB.offset());
+                let mut memory = self.memory.lock();
+                let report = match all {
+                    true => memory.flush_all(&self.host, &self.partition),
+                    false => memory.flush(&self.host, &self.partition, space),
+                };
+                drop(memory);
+                self.counters.add_sync(&report);
+                self.windows.lock().flush();
+                false
+            }
+            // The state of the flush queue stays as it is at reset, as a flush is done at once.
+            pfb::MMU_CTRL => {
+                let value = at.register.reset | value & LARGE_64K;
+                self.file.write(at.register.id.offset(), value);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn timer_load(&self, at: Hit) -> Option<u32> {
+        match at.register.id {
+            ptimer::INTR => Some(self.timer.pending().into()),
+            ptimer::INTR_EN => Some(self.timer.enabled().into()),
+            _ => None,
+        }
+    }
+
+    fn timer_store(&self, at: Hit, value: u32) -> bool {
+        match at.register.id {
+            ptimer::INTR if value & 1 != 0 => self.timer.acknowledge(),
+            ptimer::INTR => {}
+            ptimer::INTR_EN => self.timer.enable(value & 1 != 0),
+            ptimer::ALARM => {
+                self.timer.set(value);
+                return false;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Shows `size` bytes of RAM at guest-physical `address` to the card.
+    ///
+    /// # Errors
+    ///
+    /// They are not the guest's to have, or the card cannot map them.
+    pub fn dma_map(
+        &self,
+        address: u64,
+        size: u64,
+        protection: Protection,
+        file: File,
+        offset: u64,
+    ) -> io::Result<()> {
+        let range = (address, size);
+        let mut memory = self.memory.lock();
+        memory.map(
+            &self.host,
+            &self.partition,
+            range,
+            protection,
+            (file, offset),
+        )
+    }
+
+    /// Takes the RAM inside `size` bytes at guest-physical `address` away from the card.
+    pub fn dma_unmap(&self, address: u64, size: u64) {
+        let mut memory = self.memory.lock();
+        memory.unmap(&self.host, &self.partition, address, size);
+    }
+
+    /// A function-level reset, which a machine that leaves ends with: its channels are dead, its
+    /// video memory is clean, its registers are as after power-on.
+    pub fn reset(&self) {
+        self.reset_fifo();
+        self.memory.lock().clear(&self.host);
+        *self.windows.lock() = Windows::default();
+        self.methods.lock().clear();
+        self.falcons.reset(0..u32::MAX);
+        self.timer.reset();
+        self.config.reset();
+        self.file.reset(0..u32::MAX);
+        self.interrupts.reset();
+        self.scrub();
+        self.describe();
+    }
+
+    fn scrub(&self) {
+        let Partition { vram, tables, .. } = &self.partition;
+        for range in [vram, tables] {
+            self.host.vram().scrub(range.start, range.end - range.start);
+        }
+    }
+
+    /// Writes what the guest has to its registers.
+    fn describe(&self) {
+        let mib = (self.partition.vram_size() >> 20) as u32;
+        // As many controllers as the memory can be spread over evenly, six at most.
+        let controllers = (1..=6).rev().find(|n| mib.is_multiple_of(*n)).unwrap_or(1);
+        self.file.write(board::FBP_COUNT.offset(), controllers);
+        self.file
+            .write(pfb::PARTITION_SIZE_ALL.offset(), mib / controllers);
+        for offset in pfb::PARTITION_SIZE.elements().take(controllers as usize) {
+            self.file.write(offset, mib / controllers);
+        }
+        self.describe_falcons();
+    }
+}
