@@ -21,13 +21,16 @@ pub struct CardOptions {
     pub gpuvm: PathBuf,
     /// Video memory in MiB.
     pub vram_mib: u32,
-    /// Further arguments of `gpuvm gpu`.
+    /// Share it: as many virtual GPUs, with so much memory each. 0: the bare card.
+    pub vgpus: u16,
+    /// Further arguments of `gpuvm gpu` or `gpuvm serve`.
     pub arguments: Vec<String>,
 }
 
-/// A running `gpuvm gpu`.
+/// A running `gpuvm gpu` or `gpuvm serve`.
 pub struct Card {
     process: Supervised,
+    vgpus: u16,
     // Socket paths are limited to about a hundred bytes, so it does not live with the artefacts.
     directory: TempDir,
 }
@@ -40,25 +43,37 @@ impl Card {
     /// When it ends or takes too long.
     pub fn start(session: &Session, options: &CardOptions, artefacts: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("gpuvm-").tempdir()?;
-        let socket = directory.path().join("card");
         let mut command = Command::new(&options.gpuvm);
-        command
-            .args([
-                "gpu",
-                "--vram",
-                &format!("{}M", options.vram_mib),
-                "--socket",
-            ])
-            .arg(&socket)
-            .args(&options.arguments);
-        let mut process = Supervised::spawn("card", &mut command, &artefacts.join("card.log"))?;
-        process.wait_until(session, GRACE, || socket.exists())?;
-        Ok(Self { process, directory })
+        let vram = format!("{}M", options.vram_mib);
+        match options.vgpus {
+            0 => command
+                .args(["gpu", "--vram", &vram, "--socket"])
+                .arg(socket_in(directory.path(), 0, 0)),
+            vgpus => command
+                .args(["serve", "--vgpus", &vgpus.to_string(), "--vram", &vram])
+                .arg("--socket-dir")
+                .arg(directory.path()),
+        };
+        command.args(&options.arguments);
+        let process = Supervised::spawn("card", &mut command, &artefacts.join("card.log"))?;
+        let mut card = Self {
+            process,
+            vgpus: options.vgpus,
+            directory,
+        };
+        let sockets = card.sockets();
+        card.process
+            .wait_until(session, GRACE, || sockets.iter().all(|s| s.exists()))?;
+        Ok(card)
     }
 
-    /// Where the card serves vfio-user.
-    pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("card")
+    /// Where the card, or virtual GPU `number` of it, serves vfio-user.
+    pub fn socket(&self, number: u16) -> PathBuf {
+        socket_in(self.directory.path(), self.vgpus, number)
+    }
+
+    fn sockets(&self) -> Vec<PathBuf> {
+        (0..self.vgpus.max(1)).map(|n| self.socket(n)).collect()
     }
 
     /// Ends the card and checks that it ends well.
@@ -72,7 +87,15 @@ impl Card {
         }
         let status = self.process.interrupt(GRACE)?;
         ensure!(status.success(), "The card ended with {status}");
-        ensure!(!self.socket().exists(), "The card left its socket behind");
+        let left = self.sockets().iter().any(|socket| socket.exists());
+        ensure!(!left, "The card left its socket behind");
         Ok(())
+    }
+}
+
+fn socket_in(directory: &Path, vgpus: u16, number: u16) -> PathBuf {
+    match vgpus {
+        0 => directory.join("card"),
+        _ => directory.join(format!("vgpu{number}")),
     }
 }

@@ -29,7 +29,10 @@ pub struct Arguments {
     /// The card's memory in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     vram: u32,
-    /// Another argument for `gpuvm gpu`; may be given several times
+    /// Share the card between so many virtual GPUs, with that memory each; the guest has the first
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    vgpus: u16,
+    /// Another argument for `gpuvm gpu` or `gpuvm serve`; may be given several times
     #[arg(long = "gpu-arg", value_name = "ARG", allow_hyphen_values = true)]
     gpu_arguments: Vec<String>,
     /// Parameters for nouveau, as modprobe takes them
@@ -81,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             &artefacts,
         )?)
     };
-    let socket = card.as_ref().map(Card::socket);
+    let socket = card.as_ref().map(|card| card.socket(0));
     let machine = machine(arguments, &testbed, &programs, socket.as_deref())?;
     let outcome = machine.run(&session, &testbed, &artefacts);
     if outcome.is_err() {
@@ -104,6 +107,7 @@ fn card_options(arguments: &Arguments, programs: &Programs) -> CardOptions {
     CardOptions {
         gpuvm: programs.gpuvm.clone(),
         vram_mib: arguments.vram,
+        vgpus: arguments.vgpus,
         arguments: arguments.gpu_arguments.clone(),
     }
 }

@@ -85,12 +85,13 @@ impl Context<'_> {
         let options = CardOptions {
             gpuvm: self.gpuvm.clone(),
             vram_mib,
+            vgpus: 0,
             arguments: Vec::new(),
         };
         let card = Card::start(self.session, &options, &self.artefacts)?;
         let mut machine = Machine::new(self.kernel, files);
         machine.devices.push(Device::VfioUser {
-            socket: card.socket(),
+            socket: card.socket(0),
         });
         machine.steps.push(Step::new(
             "probe",
