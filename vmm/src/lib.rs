@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod pci;
 pub mod seccomp;
 pub mod size;
+pub mod soft_card;
 pub mod terminal;
 pub mod vcpu;
 pub mod vfio_user;

@@ -4,6 +4,7 @@ pub mod ctl;
 pub mod doctor;
 pub mod gpu;
 pub mod run;
+pub mod serve;
 pub mod trace;
 pub mod vbios;
 
@@ -37,6 +38,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Serve the software card to a VMM over a vfio-user socket.
     Gpu(gpu::Args),
+    /// Share one card as several virtual GPUs over vfio-user sockets.
+    Serve(serve::Args),
     /// Summarise a trace of accesses.
     Trace(trace::Args),
     /// Describe the card's VBIOS, or write its image.
@@ -52,6 +55,7 @@ impl Cli {
             Command::Ctl(args) => ctl::run(args),
             Command::Doctor(args) => doctor::run(args),
             Command::Gpu(args) => gpu::run(args),
+            Command::Serve(args) => serve::run(args),
             Command::Trace(args) => trace::run(args),
             Command::Vbios(args) => vbios::run(args),
         };

@@ -7,6 +7,7 @@ mod card;
 mod irq;
 mod observed;
 mod server;
+mod vgpu;
 
 use std::fs::File;
 use std::io;

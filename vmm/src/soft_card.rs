@@ -1,0 +1,106 @@
+//! The software card in this process, as GPUvm's aggregator drives it.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gpu_model::{Card, Protection};
+use mmio::Bar;
+use parking_lot::{Condvar, Mutex};
+
+/// Configuration space: MSI enable in the message control of the capability at 0x68.
+///
+/// Source: `gf100/src/pci.rs`, which has the capability there as boards of this family do.
+const MSI_CONTROL: u64 = 0x6a;
+const MSI_ENABLE: u16 = 1;
+
+/// Where the card's message arrives.
+#[derive(Default)]
+struct Doorbell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl gf100::Bus for Doorbell {
+    fn msi(&self) {
+        *self.rung.lock() = true;
+        self.changed.notify_one();
+    }
+
+    fn intx(&self, _level: bool) {}
+}
+
+/// A software card that nobody else has.
+pub struct SoftCard {
+    card: gf100::Card,
+    doorbell: Arc<Doorbell>,
+}
+
+impl SoftCard {
+    /// Powers a card on.
+    ///
+    /// # Errors
+    ///
+    /// See [`gf100::Card::new`].
+    pub fn new(config: gf100::Config) -> Result<Self, gf100::Error> {
+        let doorbell = Arc::new(Doorbell::default());
+        let card = gf100::Card::new(config, doorbell.clone())?;
+        card.config_write(MSI_CONTROL, &MSI_ENABLE.to_le_bytes());
+        Ok(Self { card, doorbell })
+    }
+}
+
+impl Card for SoftCard {
+    fn bar_size(&self, bar: Bar) -> u64 {
+        self.card.bar_size(bar)
+    }
+
+    fn read(&self, bar: Bar, offset: u64, data: &mut [u8]) {
+        self.card.read(bar, offset, data);
+    }
+
+    fn write(&self, bar: Bar, offset: u64, data: &[u8]) {
+        self.card.write(bar, offset, data);
+    }
+
+    fn config_read(&self, offset: u64, data: &mut [u8]) {
+        self.card.config_read(offset, data);
+    }
+
+    fn dma_map(
+        &self,
+        iova: u64,
+        size: u64,
+        protection: Protection,
+        file: File,
+        offset: u64,
+    ) -> io::Result<()> {
+        let protection = gf100::memory::Protection {
+            read: protection.read,
+            write: protection.write,
+        };
+        let dma = self.card.dma();
+        dma.map(iova, size, protection, file, offset)
+            .map_err(io::Error::other)
+    }
+
+    fn dma_unmap(&self, iova: u64, size: u64) {
+        self.card.dma().unmap(iova, size);
+    }
+
+    fn wait_interrupt(&self, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        let mut rung = self.doorbell.rung.lock();
+        while !*rung {
+            if self.doorbell.changed.wait_until(&mut rung, end).timed_out() {
+                break;
+            }
+        }
+        std::mem::take(&mut *rung)
+    }
+
+    fn scrub(&self, address: u64, len: u64) -> bool {
+        self.card.memory().vram().scrub(address, len).is_ok()
+    }
+}
