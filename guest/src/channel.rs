@@ -7,6 +7,8 @@ use crate::{Buffer, Device, Domain, Error, Push, Result, Semaphore, uapi};
 
 /// Size of a channel's command buffer in bytes.
 const COMMAND_BYTES: u64 = 256 << 10;
+/// The end of the command buffer, kept for [`Channel::retire`]: two words that the host skips.
+const IDLE_BYTES: u64 = 8;
 /// Slot of the channel's own semaphore that [`Channel::run`] uses.
 const FENCE_SLOT: u64 = 0;
 
@@ -54,6 +56,9 @@ impl Channel {
     /// Creates a channel.
     pub fn new(device: &Arc<Device>) -> Result<Channel> {
         let commands = Buffer::new(device, Domain::Gart, COMMAND_BYTES)?;
+        for offset in (COMMAND_BYTES - IDLE_BYTES..COMMAND_BYTES).step_by(4) {
+            commands.write(offset, 0)?;
+        }
         let fence = Semaphore::new(device)?;
         let mut request = uapi::ChannelAlloc::default();
         device.request(uapi::CHANNEL_ALLOC, &mut request, "CHANNEL_ALLOC")?;
@@ -144,14 +149,15 @@ impl Channel {
     ) -> Result<()> {
         let words: usize = pushes.iter().map(|push| push.words().len()).sum();
         let bytes = words as u64 * 4;
-        if bytes > self.commands.bytes() {
+        let room = self.commands.bytes() - IDLE_BYTES;
+        if bytes > room {
             return Err(Error::PushTooLong {
                 words,
-                limit: (self.commands.bytes() / 4) as usize,
+                limit: (room / 4) as usize,
             });
         }
-        if self.cursor + bytes > self.commands.bytes() {
-            self.commands.wait_idle()?;
+        if self.cursor + bytes > room {
+            self.retire()?;
             self.cursor = 0;
         }
         let mut segments = Vec::with_capacity(pushes.len());
@@ -168,7 +174,7 @@ impl Channel {
             });
             self.cursor += length;
         }
-        self.post(&self.commands, &segments, buffers)
+        self.post(&self.commands, &segments, buffers, 0)
     }
 
     /// Executes `length` bytes of commands that lie in a buffer of the caller's. Nothing checks
@@ -189,7 +195,30 @@ impl Channel {
                 length,
             }],
             buffers,
+            0,
         )
+    }
+
+    /// Lets the kernel see that everything submitted so far is done, once it is.
+    ///
+    /// nouveau (6.1 and 6.12) leaves a pointer to the channel in a fence that it finds passed when
+    /// somebody begins to wait for it, as `GEM_CPU_PREP` and the closing of a buffer do. Should
+    /// the channel be freed and another submission use a buffer with that fence, the kernel
+    /// follows the pointer: `nouveau_fence.c nouveau_fence_no_signaling`, `nouveau_fence_sync`. A
+    /// submission that waits for itself signals all earlier fences in the proper way.
+    ///
+    /// # Errors
+    /// `EBUSY` when the channel is not done after 15 s, the kernel's limit; else as
+    /// [`Self::submit`].
+    pub fn retire(&self) -> Result<()> {
+        let offset = self.commands.bytes() - IDLE_BYTES;
+        let idle = uapi::PushbufPush {
+            bo_index: 0,
+            pad: 0,
+            offset,
+            length: IDLE_BYTES,
+        };
+        self.post(&self.commands, &[idle], &[], uapi::GEM_PUSHBUF_SYNC)
     }
 
     fn post(
@@ -197,6 +226,7 @@ impl Channel {
         commands: &Buffer,
         segments: &[uapi::PushbufPush],
         buffers: &[(&Buffer, Access)],
+        flags: u64,
     ) -> Result<()> {
         let own = [
             (commands, Access::Read),
@@ -228,6 +258,7 @@ impl Channel {
             buffers: list.as_ptr() as u64,
             nr_push: segments.len() as u32,
             push: segments.as_ptr() as u64,
+            vram_available: flags,
             ..Default::default()
         };
         // SAFETY: `list` and `segments` are as long as the request says and outlive the call;
@@ -242,7 +273,8 @@ impl Channel {
         }
     }
 
-    /// Submits a stream, lets the GPU signal when all its engines are done with it, and waits.
+    /// Submits a stream, lets the GPU signal when all its engines are done with it, waits, and
+    /// lets the kernel know too ([`Self::retire`]).
     ///
     /// # Errors
     /// [`Error::Timeout`] after `limit`; else as [`Self::submit`].
@@ -253,7 +285,8 @@ impl Channel {
         limit: Duration,
     ) -> Result<()> {
         let sequence = self.post_fenced(push, buffers)?;
-        self.wait(sequence, limit)
+        self.wait(sequence, limit)?;
+        self.retire()
     }
 
     /// Submits a stream followed by a fence, whose number it returns for [`Self::wait`].

@@ -69,6 +69,9 @@ pub const GEM_MAX_PUSH: usize = 512;
 /// In a segment's length: fetch it only when all before it has executed.
 pub const GEM_PUSHBUF_NO_PREFETCH: u64 = 1 << 23;
 
+/// In `vram_available` of a submission: wait for it.
+pub const GEM_PUSHBUF_SYNC: u64 = 1 << 0;
+
 pub const GEM_CPU_PREP_NOWAIT: u32 = 0x1;
 pub const GEM_CPU_PREP_WRITE: u32 = 0x4;
 

@@ -155,8 +155,11 @@ fn bandwidth(
             push.raw(one.words());
         }
         let start = Instant::now();
-        channel.run(&push, &[(from, Access::Read), (to, Access::Write)], LIMIT)?;
+        let used = [(from, Access::Read), (to, Access::Write)];
+        let fence = channel.post_fenced(&push, &used)?;
+        channel.wait(fence, LIMIT)?;
         let elapsed = start.elapsed();
+        channel.retire()?;
         if elapsed >= time || copies == most {
             return Ok((copies, elapsed.as_secs_f64()));
         }
@@ -185,13 +188,16 @@ fn latency(
     for _ in 0..SAMPLES {
         let start = Instant::now();
         if wait == WAITS[0] {
-            channel.run(&push, &used, LIMIT)?;
+            let fence = channel.post_fenced(&push, &used)?;
+            channel.wait(fence, LIMIT)?;
         } else {
             channel.submit(&push, &used)?;
             to.wait_idle()?;
         }
         times.push(start.elapsed().as_secs_f64() * 1e6);
     }
+    // The buffers go on to other channels, so their last fence has to be in order.
+    channel.run(&push, &used, LIMIT)?;
     ensure!(!channel.is_dead()?, "The channel died under measurement");
     times.sort_unstable_by(f64::total_cmp);
     Ok(times)
