@@ -14,6 +14,9 @@ use e2e::{Kernel, Session, cases::CASES};
 
 use crate::{build, e2e_tests::Runner, workspace};
 
+/// Cases that take many minutes under emulation: `cargo xtask e2e NAME` runs them.
+const BY_NAME_ONLY: &[&str] = &["stress"];
+
 /// How many checks passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
@@ -162,7 +165,10 @@ fn closing_line(line: &str) -> Option<Tally> {
 fn end_to_end(session: &Session) -> Result<Tally> {
     let runner = Runner::new(session)?;
     let mut tally = Tally::default();
-    for case in CASES {
+    for case in CASES
+        .iter()
+        .filter(|case| !BY_NAME_ONLY.contains(&case.name))
+    {
         for kernel in Kernel::ALL {
             tally += Tally::one(runner.run(case, kernel)?);
         }
