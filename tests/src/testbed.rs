@@ -59,6 +59,10 @@ pub struct Manifest {
     pub busybox: PathBuf,
     /// The guest kernels.
     pub kernels: BTreeMap<Kernel, KernelFiles>,
+    /// A Debian 13 root tree with Mesa.
+    pub debian: PathBuf,
+    /// PoCL, to lay over that tree.
+    pub pocl: PathBuf,
 }
 
 /// How to start QEMU.
@@ -157,6 +161,16 @@ impl Testbed {
     /// The static busybox.
     pub fn busybox(&self) -> PathBuf {
         self.root.join(&self.manifest.busybox)
+    }
+
+    /// The Debian 13 root tree with packaged Mesa: rusticl, GL on EGL and GBM, clinfo.
+    pub fn debian(&self) -> PathBuf {
+        self.root.join(&self.manifest.debian)
+    }
+
+    /// What packaged PoCL needs beyond [`debian`](Self::debian): a tree to lay over it.
+    pub fn pocl(&self) -> PathBuf {
+        self.root.join(&self.manifest.pocl)
     }
 
     /// A kernel's files, with absolute paths.

@@ -26,7 +26,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Prepare QEMU, guest kernels and busybox under target/testbed (or $GPUVM_TESTBED)
+    /// Prepare QEMU, guest kernels and a Debian 13 tree under target/testbed (or $GPUVM_TESTBED)
     Testbed,
     /// Boot a stock guest on a fresh card, load nouveau and run a command in it
     Run(run::Arguments),

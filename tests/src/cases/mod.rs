@@ -60,7 +60,7 @@ pub const CASES: &[Case] = &[
 pub struct Context<'a> {
     /// The invocation it belongs to.
     pub session: &'a Session,
-    /// QEMU, kernels and busybox.
+    /// QEMU, kernels, busybox and the Debian tree.
     pub testbed: &'a Testbed,
     /// The kernel to test with.
     pub kernel: Kernel,

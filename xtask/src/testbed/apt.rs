@@ -19,6 +19,8 @@ const RETRIES: u32 = 3;
 /// A private apt for one release.
 pub struct Apt {
     configuration: PathBuf,
+    /// dpkg's list of the packages that need not be fetched.
+    installed: Option<PathBuf>,
 }
 
 impl Apt {
@@ -38,7 +40,7 @@ impl Apt {
             host::KEYRING
         );
         fs::write(root.join("archive.sources"), sources)?;
-        // No package is installed here.
+        // Nothing is installed, unless a layer's base is.
         fs::write(root.join("status"), "")?;
         let root = root.display();
         let configuration = format!(
@@ -61,7 +63,13 @@ impl Apt {
         fs::write(&path, configuration)?;
         Ok(Self {
             configuration: path,
+            installed: None,
         })
+    }
+
+    /// Takes the packages in `status`, which is dpkg's list of a tree, for installed.
+    pub fn assume_installed(&mut self, status: &Path) {
+        self.installed = Some(status.to_owned());
     }
 
     /// Fetches the package lists.
@@ -94,6 +102,11 @@ impl Apt {
         command
             .arg("-o")
             .arg(format!("Dir::Cache::archives={}", directory.display()));
+        if let Some(status) = &self.installed {
+            command
+                .arg("-o")
+                .arg(format!("Dir::State::status={}", status.display()));
+        }
         if let Some(suite) = prefer {
             command.args(["--target-release", suite]);
         }

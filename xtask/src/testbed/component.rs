@@ -16,6 +16,9 @@ use e2e::run_tool;
 /// Part of every stamp: raise it when the way of unpacking changes.
 const REVISION: u32 = 1;
 
+/// dpkg's list of what a root tree holds.
+const STATUS: &str = "var/lib/dpkg/status";
+
 /// Which packages, and where they come from.
 #[derive(Serialize)]
 pub struct Component {
@@ -40,6 +43,15 @@ pub enum Packages {
     Alone(&'static str),
     /// Only the package that this one, which is empty, depends on.
     NamedBy(&'static str),
+    /// These and all that they depend on, as a root tree that programs run in.
+    Root(&'static [&'static str]),
+    /// What these need beyond the root tree of another component, to lay over that.
+    Layer {
+        /// Name of the component with the root tree.
+        base: &'static str,
+        /// Packages on top of it.
+        packages: &'static [&'static str],
+    },
 }
 
 impl Component {
@@ -69,15 +81,20 @@ impl Component {
         if bar.is_hidden() {
             eprintln!("Preparing {} for the testbed", self.name);
         }
-        let apt = Apt::new(&root.join("apt").join(self.release), self.suites)?;
+        let mut apt = Apt::new(&root.join("apt").join(self.release), self.suites)?;
+        if let Packages::Layer { base, .. } = self.packages {
+            apt.assume_installed(&root.join(base).join(STATUS));
+        }
         bar.set_message(format!("reading the package lists of {}", self.release));
         apt.update(bar)?;
         bar.set_message("downloading");
         let archives = root.join("downloads").join(self.name);
         let packages = match self.packages {
-            Packages::WithDependencies(names) => {
-                apt.download_closure(names, self.prefer, &archives, bar)?
-            }
+            Packages::WithDependencies(names)
+            | Packages::Root(names)
+            | Packages::Layer {
+                packages: names, ..
+            } => apt.download_closure(names, self.prefer, &archives, bar)?,
             Packages::Alone(name) => apt.download(name, &archives, bar)?,
             Packages::NamedBy(name) => apt.download(&apt.dependency(name)?, &archives, bar)?,
         };
@@ -86,6 +103,9 @@ impl Component {
         let new = root.join(format!("{}.new", self.name));
         remove(&new)?;
         unpack(&packages, &new, bar)?;
+        if let Packages::Root(_) = self.packages {
+            settle(&packages, &new)?;
+        }
         remove(directory)?;
         fs::rename(&new, directory)?;
         remove(&archives)
@@ -102,6 +122,29 @@ fn unpack(packages: &[PathBuf], directory: &Path, bar: &ProgressBar) -> Result<(
                 .arg(directory),
         )?;
         bar.set_position(100 * (n as u64 + 1) / packages.len() as u64);
+    }
+    Ok(())
+}
+
+/// Does of the packages' installation, which runs no scripts here, what programs depend on. The
+/// loader's cache is not part of that: Debian's loader finds all libraries by its built-in paths.
+fn settle(packages: &[PathBuf], directory: &Path) -> Result<()> {
+    let mut status = String::new();
+    for package in packages {
+        status += run_tool(Command::new("dpkg-deb").arg("--field").arg(package))?.trim_end();
+        status += "\nStatus: install ok installed\n\n";
+    }
+    let path = directory.join(STATUS);
+    fs::create_dir_all(path.parent().context("The status has no directory")?)?;
+    fs::write(path, status)?;
+    for (master, file) in [
+        ("passwd.master", "etc/passwd"),
+        ("group.master", "etc/group"),
+    ] {
+        fs::copy(
+            directory.join("usr/share/base-passwd").join(master),
+            directory.join(file),
+        )?;
     }
     Ok(())
 }

@@ -44,6 +44,40 @@ const BUSYBOX: Component = Component {
     packages: Packages::Alone("busybox-static"),
 };
 
+/// A root tree with what unmodified GPU programs run on: Mesa's OpenCL (rusticl) and GL.
+const DEBIAN: Component = Component {
+    name: "debian-13",
+    release: "trixie",
+    suites: &["trixie", "trixie-backports"],
+    prefer: None,
+    packages: Packages::Root(&[
+        "base-files",
+        "base-passwd",
+        "bash",
+        "coreutils",
+        "clinfo",
+        "libegl1",
+        "libgbm1",
+        "libgl1",
+        "libgl1-mesa-dri",
+        "mesa-opencl-icd",
+        "mesa-utils",
+        "ocl-icd-libopencl1",
+    ]),
+};
+
+/// OpenCL on the CPU, as a reference.
+const POCL: Component = Component {
+    name: "debian-13-pocl",
+    release: "trixie",
+    suites: &["trixie", "trixie-backports"],
+    prefer: None,
+    packages: Packages::Layer {
+        base: DEBIAN.name,
+        packages: &["pocl-opencl-icd"],
+    },
+};
+
 /// The stock kernels: each release's default one.
 const KERNELS: [(Kernel, Component); 2] = [
     (
@@ -118,10 +152,15 @@ pub fn prepare() -> Result<Summary> {
         component.prepare(&root, &bar(&bars, component.name))?;
         kernels.insert(kernel, kernel_files(&root, component.name)?);
     }
+    for component in [&DEBIAN, &POCL] {
+        component.prepare(&root, &bar(&bars, component.name))?;
+    }
     let manifest = Manifest {
         qemu,
         busybox: Path::new(BUSYBOX.name).join("bin/busybox"),
         kernels,
+        debian: DEBIAN.name.into(),
+        pocl: POCL.name.into(),
     };
     replace(
         &root.join(Testbed::MANIFEST),
@@ -140,7 +179,7 @@ pub fn open() -> Result<Testbed> {
 }
 
 fn bar(bars: &MultiProgress, name: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:12} {bar:30} {percent:>3}% {wide_msg}")
+    let style = ProgressStyle::with_template("{prefix:16} {bar:30} {percent:>3}% {wide_msg}")
         .expect("a valid template");
     bars.add(
         ProgressBar::new(100)
