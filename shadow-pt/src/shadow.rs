@@ -128,6 +128,14 @@ impl Shadow {
         self.places.len()
     }
 
+    /// Whether entries may be empty for lack of memory, since the last sync or an earlier one.
+    ///
+    /// A sync tries them again once the pool got memory back, so a report of a later sync need not
+    /// mention them.
+    pub fn is_starved(&self) -> bool {
+        self.starved.is_some()
+    }
+
     /// Brings the shadow up to date with the guest's tables.
     ///
     /// The card may be walking the shadow: a table is complete before the directory leads to it.

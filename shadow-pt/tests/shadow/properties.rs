@@ -168,11 +168,10 @@ proptest! {
         for step in steps.iter().chain([&Step::Sync(last)]) {
             apply(&mut rig, at, step);
             if let Step::Sync(algorithm) = *step {
-                let report = rig.sync(&mut shadow, algorithm);
-                if report.starved == 0 {
-                    check(&mut rig, &shadow);
-                } else {
-                    check_isolation(&rig, &shadow);
+                rig.sync(&mut shadow, algorithm);
+                match shadow.is_starved() {
+                    false => check(&mut rig, &shadow),
+                    true => check_isolation(&rig, &shadow),
                 }
             }
         }

@@ -140,10 +140,10 @@ impl Machine {
 
     fn sync(&mut self, algorithm: Algorithm) {
         self.syncs += 1;
-        let report = self.rig.sync(&mut self.shadow, algorithm);
-        match report.starved {
-            0 => check(&mut self.rig, &self.shadow),
-            _ => check_isolation(&self.rig, &self.shadow),
+        self.rig.sync(&mut self.shadow, algorithm);
+        match self.shadow.is_starved() {
+            false => check(&mut self.rig, &self.shadow),
+            true => check_isolation(&self.rig, &self.shadow),
         }
     }
 }
