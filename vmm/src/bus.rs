@@ -95,6 +95,14 @@ impl AddressSpace {
         })
     }
 
+    /// Takes everything away. Devices know their space and the space knows them, so a machine
+    /// that ends has to part them.
+    pub fn clear(&self) {
+        let devices = std::mem::take(&mut *self.devices.lock());
+        self.generation.fetch_add(1, Ordering::Release);
+        drop(devices);
+    }
+
     fn change(
         &self,
         edit: impl FnOnce(&mut Devices) -> Result<(), BusError>,

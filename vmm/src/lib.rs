@@ -9,6 +9,7 @@ pub mod commands;
 pub mod control;
 pub mod devices;
 pub mod ending;
+pub mod gpu;
 pub mod host;
 pub mod io;
 pub mod irq;

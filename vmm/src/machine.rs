@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use gf100::Card;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use mmio::VmId;
 use thiserror::Error;
@@ -20,11 +19,12 @@ use crate::devices::keyboard::Keyboard;
 use crate::devices::power::{self, Power};
 use crate::devices::serial::Serial;
 use crate::ending::{EndSwitch, Ending};
+use crate::gpu::{self, GpuConfig, GpuError};
 use crate::io::{self as events, Console, LoopError, Output, Signals, Subscriber};
 use crate::irq::Interrupts;
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::metrics::Metrics;
-use crate::pci::{FunctionDevice, HostBridge, PciDevice, PciError, PciHost, SlotInterrupts};
+use crate::pci::{HostBridge, PciError, PciHost};
 use crate::seccomp::SeccompMode;
 use crate::vcpu::exit::ExitCounters;
 use crate::vcpu::gate::{Gate, install_kick_handler};
@@ -51,16 +51,6 @@ pub struct MachineConfig {
     pub gpu: Option<GpuConfig>,
     /// Whether threads are kept from system calls that they do not need.
     pub seccomp: SeccompMode,
-}
-
-/// The GPU of a machine.
-#[derive(Clone, Debug)]
-pub enum GpuConfig {
-    /// A software card of its own, of which the guest sees everything.
-    Soft {
-        /// Bytes of video memory.
-        vram: u64,
-    },
 }
 
 /// Why a machine could not be built or run.
@@ -98,9 +88,9 @@ pub enum MachineError {
         /// Why not.
         source: io::Error,
     },
-    /// The software card cannot be built.
-    #[error("Cannot build the card")]
-    Card(#[from] gf100::Error),
+    /// There is no GPU for it.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// The control socket cannot be had.
     #[error("Cannot listen at {}", path.display())]
     Control {
@@ -122,8 +112,18 @@ pub struct Machine {
     end: Arc<EndSwitch>,
     io: JoinHandle<Result<(), LoopError>>,
     vcpus: Team,
-    /// Behind the processors, which must not run without it.
+    /// Behind the processors, which must not run without them.
+    devices: Devices,
     _memory: GuestMemory,
+}
+
+/// The devices of a machine, which part when it ends.
+struct Devices(Arc<AddressSpace>);
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
 }
 
 impl Machine {
@@ -141,12 +141,13 @@ impl Machine {
         let ops: Arc<dyn VmOps> = vm.clone();
         let interrupts = Interrupts::new(Arc::clone(&ops));
         let space = AddressSpace::new();
+        let devices = Devices(Arc::clone(&space));
         let pci = PciHost::new(VmId(0), ops, Arc::clone(&space), config.memory, slots)?;
         pci.plug(Arc::new(HostBridge::new()))?;
         pci.connect()?;
         let mut subscribers = board(&space, &interrupts, &end)?;
         if let Some(gpu) = &config.gpu {
-            pci.plug(gpu_device(gpu, pci.next_slot()?, &interrupts, &memory)?)?;
+            pci.plug(gpu::device(gpu, pci.next_slot()?, &interrupts, &memory)?)?;
         }
         for (name, device) in virtio_devices(&config.disks)? {
             let requests = metrics.counter("virtio_doorbells_total", &[("device", &name)]);
@@ -191,6 +192,7 @@ impl Machine {
             end,
             io,
             vcpus,
+            devices,
             _memory: memory,
         })
     }
@@ -199,6 +201,7 @@ impl Machine {
     pub fn wait(self) -> Result<Ending, MachineError> {
         let served = self.io.join();
         drop(self.vcpus);
+        drop(self.devices);
         if let Ok(result) = served {
             result?;
         }
@@ -295,23 +298,6 @@ fn board(
     let console = Console::new(stdin, serial, drained, Arc::clone(end), interactive);
     let signals = Signals::new(Arc::clone(end))?;
     Ok(vec![Box::new(console), Box::new(signals)])
-}
-
-/// The GPU for `slot`.
-fn gpu_device(
-    config: &GpuConfig,
-    slot: u8,
-    interrupts: &Arc<Interrupts>,
-    memory: &GuestMemory,
-) -> Result<Arc<dyn PciDevice>, MachineError> {
-    let wires = SlotInterrupts::new(interrupts, slot)?;
-    match config {
-        GpuConfig::Soft { vram } => {
-            let board = gf100::Config::quadro_6000(*vram);
-            let card = Arc::new(Card::new(board, wires.clone())?);
-            Ok(Arc::new(FunctionDevice::new(card, wires, memory)?))
-        }
-    }
 }
 
 /// A virtio device and what its counters call it.

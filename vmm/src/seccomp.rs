@@ -111,6 +111,7 @@ const BUILD: &[i64] = &[
     libc::SYS_dup3,
     libc::SYS_epoll_create1,
     libc::SYS_eventfd2,
+    libc::SYS_fallocate,
     libc::SYS_fstat,
     libc::SYS_ftruncate,
     libc::SYS_getdents64,

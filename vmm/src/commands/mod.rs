@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod gpu;
 pub mod run;
 pub mod serve;
+mod sharing;
 pub mod trace;
 pub mod vbios;
 

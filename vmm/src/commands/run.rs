@@ -1,15 +1,20 @@
 //! `gpuvm run`: one guest.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use gpu_model::Host;
 use tracing::info;
 
+use super::sharing;
 use crate::boot::BootSource;
 use crate::ending::Ending;
-use crate::machine::{GpuConfig, Machine, MachineConfig};
+use crate::gpu::{GpuConfig, VirtualSlot, Wires};
+use crate::machine::{Machine, MachineConfig};
 use crate::seccomp::{self, Sandbox, SeccompMode};
 use crate::size::Size;
 use crate::terminal::RawTerminal;
@@ -46,9 +51,16 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "GPU", default_value_t)]
     gpu: Gpu,
 
-    /// Its video memory.
-    #[arg(long, value_name = "SIZE", default_value = "512M")]
-    vram: Size,
+    /// How the guest gets it.
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Mode::Fv)]
+    mode: Mode,
+
+    #[command(flatten)]
+    sharing: sharing::Options,
+
+    /// Print what the virtual GPU cost at the end, to standard error.
+    #[arg(long)]
+    stats: bool,
 
     /// Listen here for actions: see `gpuvm ctl`.
     #[arg(long, value_name = "SOCKET")]
@@ -73,6 +85,15 @@ enum Gpu {
     Soft,
 }
 
+/// How much of a card a guest sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// All of it: nothing is between guest and card.
+    Passthrough,
+    /// A virtual GPU: full virtualization.
+    Fv,
+}
+
 /// What a reset leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum OnReset {
@@ -84,6 +105,14 @@ enum OnReset {
 
 /// Runs the guest until it ends; the exit status says how (see [`Ending::exit_code`]).
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let _terminal = RawTerminal::new().context("Cannot set up the terminal")?;
+    seccomp::enter(Sandbox::Process, args.seccomp)?;
+    let wires: Arc<Wires> = Arc::default();
+    let host = match (args.gpu, args.mode) {
+        (Gpu::Soft, Mode::Fv) => Some(args.sharing.share_soft(vec![wires.clone()])?),
+        _ => None,
+    };
+    let vgpu = host.as_ref().map(|host| host.vgpus()[0].clone());
     let config = MachineConfig {
         boot: BootSource {
             kernel: args.kernel,
@@ -94,22 +123,26 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         cpus: args.cpus,
         control: args.control,
         disks: args.disk,
-        gpu: match args.gpu {
-            Gpu::None => None,
-            Gpu::Soft => Some(GpuConfig::Soft {
-                vram: args.vram.bytes(),
+        gpu: match (args.gpu, vgpu) {
+            (Gpu::None, _) => None,
+            (Gpu::Soft, None) => Some(GpuConfig::Soft {
+                vram: args.sharing.vram.bytes(),
             }),
+            (Gpu::Soft, Some(vgpu)) => Some(GpuConfig::Virtual(VirtualSlot { vgpu, wires })),
         },
         seccomp: args.seccomp,
     };
-    let _terminal = RawTerminal::new().context("Cannot set up the terminal")?;
-    seccomp::enter(Sandbox::Process, args.seccomp)?;
-    loop {
+    let ending = loop {
         let ending = Machine::start(&config)?.wait()?;
-        if ending == Ending::Reset && args.on_reset == OnReset::Restart {
-            info!("restarting");
-            continue;
+        if ending != Ending::Reset || args.on_reset == OnReset::Exit {
+            break ending;
         }
-        return Ok(ending.exit_code());
+        info!("restarting");
+    };
+    if args.stats {
+        for vgpu in host.iter().flat_map(Host::vgpus) {
+            sharing::write_counters(vgpu, &mut io::stderr())?;
+        }
     }
+    Ok(ending.exit_code())
 }

@@ -46,7 +46,7 @@ impl gf100::Bus for SlotInterrupts {
 }
 
 /// The function in its slot.
-pub struct FunctionDevice<F> {
+pub struct FunctionDevice<F: Function> {
     function: F,
     interrupts: Arc<SlotInterrupts>,
     bars: Vec<BarSpec>,
@@ -90,6 +90,14 @@ impl<F: Function> FunctionDevice<F> {
             function,
             interrupts,
         })
+    }
+}
+
+impl<F: Function> Drop for FunctionDevice<F> {
+    /// The machine is gone: nothing of it stays in the function, and its memory is its own again.
+    fn drop(&mut self) {
+        self.function.reset();
+        self.function.dma_clear();
     }
 }
 
