@@ -17,6 +17,7 @@ mod config;
 pub mod engine;
 mod falcon;
 mod fifo;
+mod format;
 mod gr;
 mod interrupts;
 pub mod memory;

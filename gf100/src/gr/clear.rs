@@ -7,9 +7,9 @@ use super::bits::threed;
 use super::bits::threed::{clear, clear_flags, rt, zeta};
 use super::classes::Class;
 use super::context::Context;
-use super::format::{Format, ZetaFormat};
 use super::surface::{Area, Surface, Walk};
 use crate::engine::Pause;
+use crate::format::{Format, ZetaFormat};
 use crate::memory::blocklinear::Layout;
 use crate::memory::{Client, Fault};
 

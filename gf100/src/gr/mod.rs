@@ -4,7 +4,7 @@
 //! * [`context`] is a channel's state, [`exec`] executes methods on it, with [`mme`] for macros;
 //!   [`methods`] has what the classes' own do.
 //! * [`jobs`] are what takes longer: [`compute`] for grids, [`m2mf`] for copies, [`clear`] for
-//!   fills, [`twod`] for blits (all on a [`surface`], in some [`format`]).
+//!   fills, [`twod`] for blits (all on a [`surface`], in some [`format`](crate::format)).
 //! * [`report`] is what is written back.
 //! * [`fecs`] stands for the context switcher's firmware, [`front`] is what registers show.
 //!
@@ -18,7 +18,6 @@ mod compute;
 mod context;
 mod exec;
 mod fecs;
-mod format;
 mod front;
 mod jobs;
 mod m2mf;

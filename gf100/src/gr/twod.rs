@@ -7,9 +7,9 @@
 use super::bits::twod::{self, blit_control, operation, surface};
 use super::classes::Class;
 use super::context::Context;
-use super::format::Format;
 use super::surface::{Area, Surface};
 use crate::engine::Pause;
+use crate::format::Format;
 use crate::memory::blocklinear::Layout;
 use crate::memory::{Client, Fault};
 

@@ -17,6 +17,7 @@ use super::{
     launch::{CONSTANT_BUFFERS, Failure, Launch, LaunchError},
     pool::Pool,
     program::{Exec, Fetch, Program, uniform_rows},
+    texture::Headers,
 };
 use crate::{
     engine::Pause,
@@ -38,6 +39,8 @@ pub struct Environment {
     pub tids: Arc<[[Row; 4]]>,
     /// Constant buffers.
     pub constants: Arc<Constants>,
+    /// Textures and samplers.
+    pub headers: Arc<Headers>,
     /// The program.
     pub program: Program,
     /// The rows of its uniforms.
@@ -162,6 +165,7 @@ impl Multiprocessors {
         let env = Environment {
             tids: tids(&launch),
             constants: Arc::new(Constants::new(&launch)),
+            headers: Arc::new(Headers::new()),
             program: self.cached(&launch),
             uniform: Vec::new(),
             launch: Arc::new(launch),
@@ -335,6 +339,7 @@ impl Run {
             launch: env.launch.clone(),
             tids: env.tids.clone(),
             constants,
+            headers: env.headers.clone(),
             program,
             uniform,
         });

@@ -7,6 +7,7 @@
 //!   as its code is the same.
 //! * A warp's registers are rows of 32 lanes; an operation is a loop over a row, compiled for the
 //!   host's vector unit.
+//! * [`texture`] is the texture unit, [`image`] what surface instructions reach.
 //! * A stack of lane masks brings lanes that went different ways together again.
 //!
 //! # Numbers
@@ -30,10 +31,12 @@ pub mod decode;
 mod exact;
 mod exec;
 mod grid;
+mod image;
 mod lanes;
 mod launch;
 mod pool;
 mod program;
+mod texture;
 mod warp;
 
 pub use grid::{Grid, Multiprocessors, Outcome};

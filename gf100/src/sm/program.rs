@@ -513,7 +513,10 @@ impl Shape {
                 let (a, b) = tex_sources(&tex);
                 (any(tex.mask.count_ones()), any(a), any(b), one)
             }
-            Op::TexQuery { mask, .. } => (any(mask.count_ones()), one, one, one),
+            Op::TexQuery { mask, indirect, .. } => {
+                let a = any(1 + u32::from(indirect));
+                (any(mask.count_ones()), a, one, one)
+            }
             _ => (one, one, one, one),
         };
         Shape {
@@ -528,7 +531,7 @@ pub fn coordinates(dim: SurfaceDim) -> u32 {
     match dim {
         SurfaceDim::D1 => 1,
         SurfaceDim::D2 => 2,
-        SurfaceDim::D3 | SurfaceDim::E2 => 3,
+        SurfaceDim::E2 => 3,
     }
 }
 

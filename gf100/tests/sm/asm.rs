@@ -240,6 +240,37 @@ pub const fn bar(mode: u64, id: u64, threads: u64, p: u64) -> I {
         .field(53, 3, PT)
 }
 
+/// A texture instruction by its opcode (bits 57-63 of the word), for 2D, all components.
+pub const fn tex(opcode: u64, dst: u64, a: u64, b: u64) -> I {
+    I::new(6, 0)
+        .field(57, 7, opcode)
+        .dst(dst)
+        .a(a)
+        .b(b)
+        .field(46, 4, 0xf)
+        .field(52, 2, 1)
+}
+
+/// Opcodes of texture instructions.
+pub mod texop {
+    pub const TXL: u64 = 0x43;
+    pub const TXF: u64 = 0x48;
+    pub const TXF_LOD: u64 = 0x49;
+    pub const TXG: u64 = 0x50;
+    pub const TXQ: u64 = 0x60;
+    pub const TXD: u64 = 0x70;
+}
+
+/// A surface instruction on image `slot`: dimension 0 is 1D, 1 is 2D, 3 is 2D with an offset.
+pub const fn surface(opcode: u64, data: u64, a: u64, slot: u64, dim: u64) -> I {
+    I::new(5, opcode)
+        .dst(data)
+        .a(a)
+        .field(26, 3, slot)
+        .bit(46)
+        .field(44, 2, dim)
+}
+
 pub const fn nop() -> I {
     I::new(4, 0x10).field(5, 4, 0xf)
 }

@@ -5,3 +5,5 @@ mod flow;
 mod grid;
 mod machine;
 mod memory;
+mod surface;
+mod texture;

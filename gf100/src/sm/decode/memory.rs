@@ -131,13 +131,13 @@ fn surface(word: Word) -> Result<Surface, Illegal> {
         dim: match word.get(bits::SURFACE_DIM) {
             0 => SurfaceDim::D1,
             1 => SurfaceDim::D2,
-            2 => SurfaceDim::D3,
-            _ => SurfaceDim::E2,
+            3 => SurfaceDim::E2,
+            _ => return Err(Illegal),
         },
         clamp: match word.get(bits::SURFACE_CLAMP) {
             0 => SurfaceClamp::Ignore,
-            1 => SurfaceClamp::Clamp,
-            2 => SurfaceClamp::Trap,
+            1 => SurfaceClamp::Trap,
+            3 => SurfaceClamp::Clamp,
             _ => return Err(Illegal),
         },
     })
@@ -242,6 +242,8 @@ fn texture(word: Word) -> Result<Instruction, Illegal> {
         0xb => TexKind::QueryLod,
         0xc => return texture_query(word),
         0xe => TexKind::Gradient,
+        // Waits for textures, which are never late.
+        0xf => return Ok(Instruction::bare(word, Op::Fence)),
         _ => return Err(Illegal),
     };
     let tex = Tex {
@@ -273,7 +275,6 @@ fn texture_query(word: Word) -> Result<Instruction, Illegal> {
     let query = match word.get(bits::TXQ_QUERY) {
         0 => TexQuery::Dimensions,
         1 => TexQuery::Type,
-        2 => TexQuery::SamplePosition,
         _ => return Err(Illegal),
     };
     let op = Op::TexQuery {

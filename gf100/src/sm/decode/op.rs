@@ -445,7 +445,7 @@ pub struct Tex {
     pub texture: u8,
     /// Sampler slot.
     pub sampler: u8,
-    /// The first source adds to the slots.
+    /// The first source has the slots.
     pub indirect: bool,
     /// The first source has the layer.
     pub array: bool,
@@ -466,10 +466,8 @@ pub struct Tex {
 pub enum TexQuery {
     /// Width, height, depth or layers, levels.
     Dimensions,
-    /// Type and samples.
+    /// Samples, as the third component.
     Type,
-    /// Position of a sample.
-    SamplePosition,
 }
 
 /// A surface access.
@@ -477,7 +475,7 @@ pub enum TexQuery {
 pub struct Surface {
     /// Slot, or where it is from.
     pub slot: RegOrImm,
-    /// Coordinates: 1, 2, 3 (volume), or 3 of which the last counts rows of layers.
+    /// Coordinates.
     pub dim: SurfaceDim,
     /// Outside of the surface.
     pub clamp: SurfaceClamp,
@@ -489,8 +487,7 @@ pub struct Surface {
 pub enum SurfaceDim {
     D1,
     D2,
-    D3,
-    /// Two dimensions with a third that is added to the rows.
+    /// Two dimensions and an offset of the surface in units of 256 bytes.
     E2,
 }
 

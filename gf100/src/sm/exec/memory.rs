@@ -14,7 +14,7 @@ const WINDOW: u64 = 1 << 24;
 const WINDOW_MASK: u32 = (1 << 24) - 1;
 
 /// The words of one lane's access, lowest first.
-type Words = [u32; 4];
+pub type Words = [u32; 4];
 
 /// What the upper bytes of a word are when less is loaded.
 #[inline(always)]
@@ -199,7 +199,7 @@ impl Cx<'_> {
     }
 
     /// The words that a lane stores.
-    fn data(&self, i: &Inst, ty: MemType, lane: usize) -> Words {
+    pub fn data(&self, i: &Inst, ty: MemType, lane: usize) -> Words {
         let mut words = [0; 4];
         for (n, word) in words.iter_mut().take(ty.regs() as usize).enumerate() {
             *word = self.row_at(i.src[1], n as u16)[lane];
@@ -208,12 +208,22 @@ impl Cx<'_> {
     }
 
     /// Keeps what active lanes have loaded, which leaves the others as they were.
-    fn write_words(&mut self, dst: u16, ty: MemType, words: &[Words; LANES]) {
+    pub fn write_words(&mut self, dst: u16, ty: MemType, words: &[Words; LANES]) {
         for n in 0..ty.regs() as u16 {
             let row = map(|lane| words[lane][usize::from(n)]);
             self.write(dst + n, &row);
         }
     }
+}
+
+/// The words of a lane that are in memory like this.
+pub fn words_from(ty: MemType, bytes: &[u8; 16]) -> Words {
+    let mut words = [0, 1, 2, 3].map(|n| {
+        let word = [0, 1, 2, 3].map(|byte| bytes[4 * n + byte]);
+        u32::from_le_bytes(word)
+    });
+    words[0] = extend(ty, words[0]);
+    words
 }
 
 /// Loads a lane's words from the start of a span that has them.

@@ -14,6 +14,8 @@ mod isa;
 mod memory;
 mod moves;
 mod single;
+mod surface;
+mod texture;
 
 use super::{
     cta::CtaMemory,
@@ -450,12 +452,21 @@ fn step<I: Isa>(isa: I, cx: &mut Cx<'_>, i: &Inst) -> Result<(), Halt> {
             wide,
             offset,
         } => atomic::atom(cx, i, op, ty, wide, offset)?,
-        Op::SuLd { .. }
-        | Op::SuSt { .. }
-        | Op::SuStFormatted { .. }
-        | Op::SuLea { .. }
-        | Op::Tex(_)
-        | Op::TexQuery { .. } => return Err(WarpError::IllegalInstrEncoding.into()),
+        Op::SuLd { surface, ty } => surface::load(cx, i, surface, ty)?,
+        Op::SuSt { surface, ty } => surface::store(cx, i, surface, ty)?,
+        Op::SuStFormatted { surface, mask } => surface::store_formatted(cx, i, surface, mask)?,
+        Op::SuLea {
+            surface,
+            ty,
+            outside,
+        } => surface::address(cx, i, surface, ty, outside)?,
+        Op::Tex(tex) => texture::tex(cx, i, tex)?,
+        Op::TexQuery {
+            query,
+            texture,
+            indirect,
+            mask,
+        } => texture::query(cx, i, query, texture, indirect, mask)?,
         Op::Bra { target, uniform } => branch(cx, i, target, uniform)?,
         Op::Call { target } => {
             let to = find(cx, i, target)?;

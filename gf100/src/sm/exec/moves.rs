@@ -2,7 +2,7 @@
 
 use super::{Arrival, Cx, Halt, Inst, combine};
 use crate::sm::{
-    decode::{Combine, Op, Pred, PredSrc, RegOrImm, SetTo, VoteMode},
+    decode::{Combine, Op, Pred, PredSrc, Reg, RegOrImm, SetTo, VoteMode},
     lanes::{LANES, map},
     launch::WarpError,
 };
@@ -103,14 +103,15 @@ impl Cx<'_> {
     fn uniform(&self, value: RegOrImm) -> u32 {
         match value {
             RegOrImm::Imm(value) => value.into(),
-            RegOrImm::Reg(reg) if reg.0 == 63 => 0,
-            RegOrImm::Reg(reg) => {
-                let lane = self.mask.trailing_zeros() as usize % LANES;
-                // Barrier operands are registers that the program's check does not see.
-                self.regs
-                    .get(usize::from(reg.0))
-                    .map_or(0, |row| row.0[lane])
-            }
+            RegOrImm::Reg(reg) => self.register(reg, self.mask.trailing_zeros() as usize % LANES),
+        }
+    }
+
+    /// A lane of a register that the program's check does not see.
+    pub fn register(&self, reg: Reg, lane: usize) -> u32 {
+        match reg {
+            Reg::ZERO => 0,
+            Reg(n) => self.regs.get(usize::from(n)).map_or(0, |row| row.0[lane]),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Pixel formats of surfaces: how colours become bytes.
+//! Pixel formats of surfaces: how colours become bytes, and components numbers.
 //!
 //! Source: ENV `rnndb/g80_defs.xml` G80_SURFACE_FORMAT, G80_ZETA_FORMAT; the names say the
 //! components from the least significant bit on.
@@ -28,11 +28,16 @@ pub struct Format {
     kind: Kind,
 }
 
-const R: u8 = 0;
-const G: u8 = 1;
-const B: u8 = 2;
-const A: u8 = 3;
-const X: u8 = 4;
+/// Red.
+pub const R: u8 = 0;
+/// Green.
+pub const G: u8 = 1;
+/// Blue.
+pub const B: u8 = 2;
+/// Alpha.
+pub const A: u8 = 3;
+/// Bits that nobody looks at.
+pub const X: u8 = 4;
 
 impl Format {
     /// The colour format with this number; `None` if the card knows none.
@@ -217,8 +222,9 @@ fn pack(kind: Kind, channel: u8, bits: u8, value: u32) -> u32 {
     }
 }
 
-/// The value of a component.
-fn unpack(kind: Kind, channel: u8, bits: u8, value: u32) -> u32 {
+/// The value of the component with these bits: an integer of integer kinds, else the bits of a
+/// single-precision number.
+pub fn unpack(kind: Kind, channel: u8, bits: u8, value: u32) -> u32 {
     let unorm = (f64::from(value) / f64::from(ones(bits))) as f32;
     let signed = (value << (32 - bits)) as i32 >> (32 - bits);
     match kind {
