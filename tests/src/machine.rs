@@ -99,6 +99,25 @@ pub struct StepResult {
     pub seconds: f64,
 }
 
+impl StepResult {
+    /// Whether its script succeeded.
+    ///
+    /// # Errors
+    ///
+    /// It did not; the error has the end of what it printed.
+    pub fn succeeded(&self) -> Result<()> {
+        if self.status != 0 {
+            let last = self
+                .output
+                .lines()
+                .rfind(|line| !line.trim().is_empty())
+                .unwrap_or("");
+            bail!("{} failed with status {}: {last}", self.name, self.status);
+        }
+        Ok(())
+    }
+}
+
 /// What a machine left behind when it powered off.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -121,14 +140,7 @@ impl Outcome {
     pub fn step(&self, name: &str) -> Result<&StepResult> {
         let step = self.steps.iter().find(|step| step.name == name);
         let step = step.with_context(|| format!("There was no step {name}"))?;
-        if step.status != 0 {
-            let last = step
-                .output
-                .lines()
-                .rfind(|line| !line.trim().is_empty())
-                .unwrap_or("");
-            bail!("{name} failed with status {}: {last}", step.status);
-        }
+        step.succeeded()?;
         Ok(step)
     }
 }

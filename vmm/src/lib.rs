@@ -17,6 +17,7 @@ pub mod layout;
 mod logging;
 pub mod machine;
 pub mod memory;
+pub mod memory_slots;
 pub mod metrics;
 pub mod pci;
 pub mod seccomp;

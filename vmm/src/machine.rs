@@ -23,6 +23,7 @@ use crate::gpu::{self, GpuConfig, GpuError};
 use crate::io::{self as events, Console, LoopError, Output, Signals, Subscriber};
 use crate::irq::Interrupts;
 use crate::memory::{self, GuestMemory, MemoryError};
+use crate::memory_slots::MemorySlots;
 use crate::metrics::Metrics;
 use crate::pci::{HostBridge, PciError, PciHost};
 use crate::seccomp::SeccompMode;
@@ -142,12 +143,26 @@ impl Machine {
         let interrupts = Interrupts::new(Arc::clone(&ops));
         let space = AddressSpace::new();
         let devices = Devices(Arc::clone(&space));
-        let pci = PciHost::new(VmId(0), ops, Arc::clone(&space), config.memory, slots)?;
+        let memory_slots = MemorySlots::from(slots);
+        let pci = PciHost::new(
+            VmId(0),
+            Arc::clone(&ops),
+            Arc::clone(&space),
+            config.memory,
+            Arc::clone(&memory_slots),
+        )?;
         pci.plug(Arc::new(HostBridge::new()))?;
         pci.connect()?;
         let mut subscribers = board(&space, &interrupts, &end)?;
         if let Some(gpu) = &config.gpu {
-            pci.plug(gpu::device(gpu, pci.next_slot()?, &interrupts, &memory)?)?;
+            let board = gpu::Board {
+                vm: ops,
+                memory_slots,
+                interrupts: &interrupts,
+                memory: &memory,
+                metrics: &metrics,
+            };
+            pci.plug(gpu::device(gpu, pci.next_slot()?, &board)?)?;
         }
         for (name, device) in virtio_devices(&config.disks)? {
             let requests = metrics.counter("virtio_doorbells_total", &[("device", &name)]);

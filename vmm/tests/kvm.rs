@@ -12,6 +12,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm::bus::AddressSpace;
 use vmm::layout;
 use vmm::memory::{self, GuestMemory};
+use vmm::memory_slots::MemorySlots;
 use vmm::metrics::Metrics;
 use vmm::pci::{BarChange, BarKind, BarSpec, ConfigSpace, Identity, PciDevice, PciHost, Window};
 use vmm::vcpu::exit::{ExitCounters, Next, handle_exit};
@@ -115,7 +116,8 @@ impl Machine {
 
         let space = AddressSpace::new();
         let ops: Arc<dyn VmOps> = vm.clone();
-        let host = PciHost::new(VmId(0), ops, Arc::clone(&space), RAM, 1).unwrap();
+        let host =
+            PciHost::new(VmId(0), ops, Arc::clone(&space), RAM, MemorySlots::from(1)).unwrap();
         let mut config = ConfigSpace::new(&Identity::default());
         config.add_bar(BarSpec {
             bar: Bar::Bar0,

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Context, quiet};
-use crate::{Outcome, Step};
+use crate::{Outcome, Step, StepResult};
 
 /// Memory of the card for most groups.
 const VRAM_MIB: u32 = 512;
@@ -54,7 +54,11 @@ fn run(
 /// The summary of a step that ran `gputest`, which has to have passed something and failed nothing.
 pub fn verdict(outcome: &Outcome, name: &str) -> Result<String> {
     let step = outcome.steps.iter().find(|step| step.name == name);
-    let step = step.with_context(|| format!("There was no step {name}"))?;
+    passed(step.with_context(|| format!("There was no step {name}"))?)
+}
+
+/// The summary of `gputest` in `step`, which has to have passed something and failed nothing.
+pub fn passed(step: &StepResult) -> Result<String> {
     let lines = || step.output.lines();
     let summary = lines().find_map(|line| line.strip_prefix("gputest: "));
     let failed: Vec<&str> = lines()
@@ -63,7 +67,7 @@ pub fn verdict(outcome: &Outcome, name: &str) -> Result<String> {
     if let Some(first) = failed.first() {
         bail!("{} cases failed, first {first}", failed.len());
     }
-    outcome.step(name)?;
+    step.succeeded()?;
     let summary = summary.context("gputest ended without a summary")?;
     ensure!(
         lines().any(|line| line.starts_with("ok ")),

@@ -3,13 +3,14 @@
 mod gputest;
 mod probe;
 mod reload;
+mod vmm;
 
 use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Result, ensure};
 
 use crate::{
-    Card, CardOptions, Device, Initramfs, Kernel, Machine, Outcome, Session, Step, Testbed,
+    Card, CardOptions, Device, Dmesg, Initramfs, Kernel, Machine, Outcome, Session, Step, Testbed,
 };
 
 /// A test. It runs once per kernel.
@@ -53,6 +54,11 @@ pub const CASES: &[Case] = &[
         name: "stress",
         about: "hundreds of channels, competing processes and evictions lose nothing",
         run: gputest::stress,
+    },
+    Case {
+        name: "vmm",
+        about: "gpuvm run boots stock guests on KVM, with the whole card and with a virtual GPU",
+        run: vmm::run,
     },
 ];
 
@@ -115,7 +121,12 @@ impl Context<'_> {
 
 /// Fails when a guest's log has a complaint about the card.
 fn quiet(outcome: &Outcome) -> Result<()> {
-    let complaints = outcome.dmesg.complaints();
+    quiet_log(&outcome.dmesg)
+}
+
+/// Likewise, of one log.
+fn quiet_log(dmesg: &Dmesg) -> Result<()> {
+    let complaints = dmesg.complaints();
     match complaints.first() {
         None => Ok(()),
         Some(first) => {

@@ -1,5 +1,7 @@
 //! The GPU of a machine: a card of its own, or its share of one.
 
+mod mapper;
+mod passthrough;
 mod wires;
 
 use std::fmt;
@@ -12,8 +14,14 @@ use thiserror::Error;
 
 use crate::irq::Interrupts;
 use crate::memory::GuestMemory;
+use crate::memory_slots::MemorySlots;
+use crate::metrics::Metrics;
 use crate::pci::{FunctionDevice, PciDevice, SlotInterrupts};
+use crate::vm::VmOps;
+use mapper::VideoMemory;
+use passthrough::WholeCard;
 
+pub use mapper::{Mapper, Piece};
 pub use wires::Wires;
 
 /// The GPU of a machine.
@@ -54,23 +62,60 @@ pub enum GpuError {
     Connect(#[from] io::Error),
 }
 
-/// The GPU for `slot` of a machine with `memory`, powered on.
+/// What of a machine its GPU is connected to.
+pub struct Board<'a> {
+    /// The hypervisor.
+    pub vm: Arc<dyn VmOps>,
+    /// Numbers its memory slots.
+    pub memory_slots: Arc<MemorySlots>,
+    /// Its interrupts.
+    pub interrupts: &'a Arc<Interrupts>,
+    /// Its RAM.
+    pub memory: &'a GuestMemory,
+    /// Its counters.
+    pub metrics: &'a Metrics,
+}
+
+impl Board<'_> {
+    fn mapper(&self, memory: VideoMemory) -> Arc<Mapper> {
+        Mapper::new(
+            Arc::clone(&self.vm),
+            Arc::clone(&self.memory_slots),
+            memory,
+            self.metrics,
+        )
+    }
+}
+
+/// The GPU for `slot` of a machine, powered on.
 pub fn device(
     config: &GpuConfig,
     slot: u8,
-    interrupts: &Arc<Interrupts>,
-    memory: &GuestMemory,
+    board: &Board<'_>,
 ) -> Result<Arc<dyn PciDevice>, GpuError> {
-    let wires = SlotInterrupts::new(interrupts, slot)?;
+    let wires = SlotInterrupts::new(board.interrupts, slot)?;
     Ok(match config {
         GpuConfig::Soft { vram } => {
-            let board = gf100::Config::quadro_6000(*vram);
-            let card = Arc::new(Card::new(board, wires.clone())?);
-            Arc::new(FunctionDevice::new(card, wires, memory)?)
+            let config = gf100::Config::quadro_6000(*vram);
+            let card = Arc::new(Card::new(config, wires.clone())?);
+            let video = card.clone();
+            let mapper = board.mapper(Box::new(move |at, len| {
+                let len = usize::try_from(len).ok()?;
+                let at = video.memory().vram().host_ptr(at, len)?;
+                Some(at.addr().get() as u64)
+            }));
+            let whole = WholeCard::new(card, mapper.clone())?;
+            Arc::new(FunctionDevice::new(
+                whole,
+                wires,
+                board.memory,
+                Some(mapper),
+            )?)
         }
         GpuConfig::Virtual(shared) => {
             shared.wires.connect(&wires);
-            Arc::new(FunctionDevice::new(shared.vgpu.clone(), wires, memory)?)
+            let vgpu = shared.vgpu.clone();
+            Arc::new(FunctionDevice::new(vgpu, wires, board.memory, None)?)
         }
     })
 }

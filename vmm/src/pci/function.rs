@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::config::{bar_changes, bar_register, decoded_at};
 use super::{BarChange, BarKind, BarSpec, Command, PciDevice, intx_gsi, msi};
+use crate::gpu::Mapper;
 use crate::irq::{Interrupts, MessageVector, PinShare};
 use crate::memory::{self, GuestMemory};
 use crate::vfio_user::{Function, Protection};
@@ -50,6 +51,8 @@ pub struct FunctionDevice<F: Function> {
     function: F,
     interrupts: Arc<SlotInterrupts>,
     bars: Vec<BarSpec>,
+    /// What of the BARs is mapped.
+    mapper: Option<Arc<Mapper>>,
     /// Where the MSI capability is.
     msi: Option<u16>,
     decoded: Mutex<Vec<Option<u64>>>,
@@ -57,10 +60,12 @@ pub struct FunctionDevice<F: Function> {
 
 impl<F: Function> FunctionDevice<F> {
     /// Puts `function`, which raises `interrupts`, on the bus and opens all of `memory` to it.
+    /// `mapper`, if there is one, learns of the BARs' places and of the accesses that trap.
     pub fn new(
         function: F,
         interrupts: Arc<SlotInterrupts>,
         memory: &GuestMemory,
+        mapper: Option<Arc<Mapper>>,
     ) -> io::Result<Self> {
         function.reset();
         function.dma_clear();
@@ -89,7 +94,16 @@ impl<F: Function> FunctionDevice<F> {
             bars,
             function,
             interrupts,
+            mapper,
         })
+    }
+}
+
+impl<F: Function> FunctionDevice<F> {
+    fn trapped(&self, access: &Access) {
+        if let Some(mapper) = &self.mapper {
+            mapper.trapped(access.bar, access.offset);
+        }
     }
 }
 
@@ -148,6 +162,7 @@ impl<F: Function> PciDevice for FunctionDevice<F> {
         let len = access.width.bytes();
         self.function
             .read(access.bar, access.offset, &mut data[..len]);
+        self.trapped(access);
         u64::from_le_bytes(data)
     }
 
@@ -155,6 +170,13 @@ impl<F: Function> PciDevice for FunctionDevice<F> {
         let data = value.to_le_bytes();
         let len = access.width.bytes();
         self.function.write(access.bar, access.offset, &data[..len]);
+        self.trapped(access);
+    }
+
+    fn placed(&self, bar: Bar, base: Option<u64>) {
+        if let Some(mapper) = &self.mapper {
+            mapper.place(bar, base);
+        }
     }
 }
 
@@ -166,6 +188,7 @@ mod tests {
     use super::*;
     use crate::bus::AddressSpace;
     use crate::layout::{self, IO_APIC_PINS};
+    use crate::memory_slots::MemorySlots;
     use crate::pci::PciHost;
     use crate::vm::testing::TestVm;
 
@@ -178,11 +201,18 @@ mod tests {
         let interrupts = Interrupts::new(vm.clone());
         let space = AddressSpace::new();
         let memory = memory::create(2 << 20).unwrap();
-        let host = PciHost::new(VmId(0), vm.clone(), Arc::clone(&space), 2 << 20, 1).unwrap();
+        let host = PciHost::new(
+            VmId(0),
+            vm.clone(),
+            Arc::clone(&space),
+            2 << 20,
+            MemorySlots::from(1),
+        )
+        .unwrap();
         let slot = SlotInterrupts::new(&interrupts, 0).unwrap();
         let config = Config::quadro_6000(256 << 20);
         let card = Arc::new(Card::new(config, slot.clone()).unwrap());
-        let device = FunctionDevice::new(card, slot, &memory).unwrap();
+        let device = FunctionDevice::new(card, slot, &memory, None).unwrap();
         let msi = device.msi.unwrap();
         host.plug(Arc::new(device)).unwrap();
         host.connect().unwrap();

@@ -16,6 +16,7 @@ use super::config::bar_register;
 use super::{BarChange, BarKind, BarSpec, PciDevice, Window};
 use crate::bus::{AddressSpace, BusError};
 use crate::layout;
+use crate::memory_slots::MemorySlots;
 use crate::vcpu;
 use crate::vm::{Doorbell, HostMemory, VmError, VmOps};
 
@@ -69,13 +70,12 @@ pub struct PciHost {
     address: AtomicU32,
     devices: RwLock<BTreeMap<u8, Arc<dyn PciDevice>>>,
     placement: Mutex<Placement>,
+    memory_slots: Arc<MemorySlots>,
 }
 
 struct Placement {
     windows: Windows,
     placed: BTreeMap<(u8, usize), Placed>,
-    next_memory_slot: u32,
-    free_memory_slots: Vec<u32>,
 }
 
 /// Where BARs are put before the guest puts them elsewhere.
@@ -86,14 +86,14 @@ struct Windows {
 }
 
 impl PciHost {
-    /// A bus for machine `vm_id` with `memory_size` bytes of RAM. Memory slots of `vm` from
-    /// `first_memory_slot` on are the host's.
+    /// A bus for machine `vm_id` with `memory_size` bytes of RAM, which numbers its slots of `vm`
+    /// by `memory_slots`.
     pub fn new(
         vm_id: VmId,
         vm: Arc<dyn VmOps>,
         space: Arc<AddressSpace>,
         memory_size: u64,
-        first_memory_slot: u32,
+        memory_slots: Arc<MemorySlots>,
     ) -> Result<Arc<Self>, PciError> {
         let pci64_start = layout::pci64_start(memory_size);
         let window = |start, len| AddressAllocator::new(start, len).map_err(PciError::Window);
@@ -115,9 +115,8 @@ impl PciHost {
             placement: Mutex::new(Placement {
                 windows,
                 placed: BTreeMap::new(),
-                next_memory_slot: first_memory_slot,
-                free_memory_slots: Vec::new(),
             }),
+            memory_slots,
         }))
     }
 
@@ -189,7 +188,7 @@ impl PciHost {
         let mut placement = self.placement.lock();
         let changes = device.config_write(target.offset, width, value);
         for change in &changes {
-            self.take_away(&mut placement, slot, change);
+            self.take_away(&mut placement, slot, &device, change);
         }
         for change in &changes {
             if let Some(base) = change.to
@@ -203,14 +202,21 @@ impl PciHost {
     }
 
     /// Ends the decoding of a BAR that was placed.
-    fn take_away(&self, placement: &mut Placement, slot: u8, change: &BarChange) {
+    fn take_away(
+        &self,
+        placement: &mut Placement,
+        slot: u8,
+        device: &Arc<dyn PciDevice>,
+        change: &BarChange,
+    ) {
         let key = (slot, change.spec.bar.index());
         let Some(placed) = placement.placed.remove(&key) else {
             return;
         };
+        device.placed(change.spec.bar, None);
         for (memory_slot, memory) in placed.memory {
             if self.vm.remove_memory(memory_slot, memory).is_ok() {
-                placement.free_memory_slots.push(memory_slot);
+                self.memory_slots.give_back(memory_slot);
             }
         }
         for doorbell in &placed.doorbells {
@@ -262,7 +268,8 @@ impl PciHost {
             memory: Vec::new(),
             doorbells: Vec::new(),
         };
-        let opened = self.open_windows(placement, device, spec, &mut placed);
+        let opened = self.open_windows(device, spec, &mut placed);
+        device.placed(spec.bar, Some(base));
         // Even after a failure: what was opened has to be closed again.
         placement.placed.insert((slot, spec.bar.index()), placed);
         Ok(opened?)
@@ -270,7 +277,6 @@ impl PciHost {
 
     fn open_windows(
         &self,
-        placement: &mut Placement,
         device: &Arc<dyn PciDevice>,
         spec: BarSpec,
         placed: &mut Placed,
@@ -289,7 +295,7 @@ impl PciHost {
                         host,
                         read_only,
                     };
-                    let memory_slot = placement.memory_slot();
+                    let memory_slot = self.memory_slots.take();
                     self.vm.add_memory(memory_slot, memory)?;
                     placed.memory.push((memory_slot, memory));
                 }
@@ -309,16 +315,6 @@ impl PciHost {
             }
         }
         Ok(())
-    }
-}
-
-impl Placement {
-    fn memory_slot(&mut self) -> u32 {
-        self.free_memory_slots.pop().unwrap_or_else(|| {
-            let slot = self.next_memory_slot;
-            self.next_memory_slot += 1;
-            slot
-        })
     }
 }
 
@@ -548,7 +544,14 @@ mod tests {
     fn machine() -> (Arc<TestVm>, Arc<Echo>, BusView) {
         let vm = Arc::new(TestVm::default());
         let space = AddressSpace::new();
-        let host = PciHost::new(VmId(0), vm.clone(), Arc::clone(&space), RAM, 8).unwrap();
+        let host = PciHost::new(
+            VmId(0),
+            vm.clone(),
+            Arc::clone(&space),
+            RAM,
+            MemorySlots::from(8),
+        )
+        .unwrap();
         let mut config = ConfigSpace::new(&Identity {
             vendor: 0x10de,
             device: 0x06d8,

@@ -68,6 +68,11 @@ pub trait PciDevice: Send + Sync {
         let _ = bar;
         Vec::new()
     }
+
+    /// `bar` is decoded at guest-physical address `base` from now on, or no more.
+    fn placed(&self, bar: Bar, base: Option<u64>) {
+        let _ = (bar, base);
+    }
 }
 
 /// The pin of the I/O APIC behind INTA (`pin` 0) to INTD of the device in `slot`.

@@ -1,0 +1,72 @@
+//! The project's own VMM in a machine with KVM, with the card in its process.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::gputest::passed;
+use super::{Context, quiet_log};
+use crate::{Initramfs, Step, StepResult, nested};
+
+/// How the guest gets the card.
+const MODES: &[&str] = &["passthrough", "fv"];
+
+/// Cases for every run: a channel of each kind, and copies that are checked.
+const SMALL: &str = "params channel/create copy/ce0-sizes copy/pitch sync/release sync/interrupts";
+
+/// Boots a guest in each mode and lets it use the card.
+pub fn run(context: &Context<'_>) -> Result<String> {
+    let mut files = Initramfs::new(context.testbed, context.kernel, &["nouveau"])?;
+    files.add_programs(context.tools)?;
+    files.add_steps(&[
+        Step::new("probe", "modprobe nouveau && ls /dev/dri/renderD128"),
+        Step::new("gputest", format!("gputest {SMALL}")),
+    ]);
+    let (testbed, kernel) = (context.testbed, context.kernel);
+    let mut machine = nested::machine(testbed, kernel, &context.gpuvm, &files, None)?;
+    machine.time_out = Duration::from_secs(400);
+    machine
+        .steps
+        .extend(MODES.iter().map(|mode| Step::new(mode, command(mode))));
+    let outcome = machine.run(context.session, context.testbed, &context.artefacts)?;
+
+    for mode in MODES {
+        outcome
+            .step(mode)
+            .with_context(|| format!("gpuvm run --mode {mode}"))?;
+    }
+    let inner = |name: &str| -> Vec<&StepResult> {
+        let steps = outcome.steps.iter();
+        steps.filter(|step| step.name == name).collect()
+    };
+    let (probes, tests) = (inner("probe"), inner("gputest"));
+    ensure!(
+        [probes.len(), tests.len(), outcome.inner.len()] == [MODES.len(); 3],
+        "Of {} guests {} came to their tests",
+        MODES.len(),
+        tests.len()
+    );
+    let mut remarks = Vec::new();
+    for (index, mode) in MODES.iter().enumerate() {
+        let in_mode = || format!("In mode {mode}");
+        ensure!(
+            probes[index].status == 0,
+            "nouveau did not find a card in mode {mode}"
+        );
+        let summary = passed(tests[index]).with_context(in_mode)?;
+        quiet_log(&outcome.inner[index]).with_context(in_mode)?;
+        let seconds = probes[index].seconds;
+        remarks.push(format!("{mode}: probe {seconds:.1} s, {summary}"));
+    }
+    Ok(remarks.join("; "))
+}
+
+fn command(mode: &str) -> String {
+    format!(
+        "gpuvm run --kernel {} --initrd {} --cmdline '{}' --memory 512M --cpus 1 --gpu soft \
+         --mode {mode} --vram 256M --stats",
+        nested::KERNEL,
+        nested::INITRAMFS,
+        nested::PARAMETERS
+    )
+}
