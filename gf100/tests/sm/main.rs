@@ -5,5 +5,6 @@ mod flow;
 mod grid;
 mod machine;
 mod memory;
+mod random;
 mod surface;
 mod texture;
