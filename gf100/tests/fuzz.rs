@@ -13,6 +13,9 @@ const MUTANTS: usize = 2000;
 /// Mutated scripts where each brings up a card with its threads.
 const MUTANTS_OF_CARDS: usize = 150;
 
+/// Mutated scripts where each runs a grid that may be endless.
+const MUTANTS_OF_GRIDS: usize = 1000;
+
 /// Runs the seeds of `target`, and as many mutants of them as are to be had quickly.
 fn exercise(target: &str, mutants: usize, run: fn(&[u8])) {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -56,6 +59,11 @@ fn exercise(target: &str, mutants: usize, run: fn(&[u8])) {
 #[test]
 fn bar_accesses() {
     exercise("bar_accesses", MUTANTS, scripts::bar_accesses::run);
+}
+
+#[test]
+fn code_words() {
+    exercise("code_words", MUTANTS_OF_GRIDS, scripts::code_words::run);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! from a fuzzer; `tests/fuzz.rs` from `fuzz/seeds`.
 
 pub mod bar_accesses;
+pub mod code_words;
 pub mod config_accesses;
 pub mod page_tables;
 pub mod rings;
