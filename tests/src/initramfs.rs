@@ -8,7 +8,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Kernel, Step, Testbed, cpio::Archive, modules::ModuleTree, process::run_tool};
+use crate::{
+    Kernel, Step, Testbed,
+    cpio::Archive,
+    modules::{BUILT_IN, ModuleTree},
+    process::run_tool,
+};
 
 /// Process 1: mounts what is needed, runs the steps, powers off.
 const INIT: &str = include_str!("guest-init.sh");
@@ -69,6 +74,9 @@ impl Initramfs {
             0o644,
             dependencies.as_bytes(),
         );
+        // So that `modprobe` takes those for loaded.
+        let built_in = fs::read(files.modules.join(BUILT_IN))?;
+        archive.file(&format!("{directory}/{BUILT_IN}"), 0o644, &built_in);
         Ok(Self { archive })
     }
 
@@ -89,9 +97,18 @@ impl Initramfs {
     ///
     /// When one cannot be read.
     pub fn add_programs(&mut self, programs: &[PathBuf]) -> Result<()> {
+        self.add_programs_in("/bin", programs)
+    }
+
+    /// Adds programs of the host to a directory of the guest.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read.
+    pub fn add_programs_in(&mut self, directory: &str, programs: &[PathBuf]) -> Result<()> {
         for program in programs {
             let name = program.file_name().context("A program without a name")?;
-            self.add(&format!("/bin/{}", name.display()), program)?;
+            self.add(&format!("{directory}/{}", name.display()), program)?;
         }
         Ok(())
     }

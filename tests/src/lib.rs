@@ -9,6 +9,7 @@ mod card;
 pub mod cases;
 mod console;
 mod cpio;
+pub mod debian;
 mod dmesg;
 mod initramfs;
 mod machine;

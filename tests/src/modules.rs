@@ -1,7 +1,7 @@
 //! Kernel modules and what they depend on.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     io::Write,
     path::{Path, PathBuf},
@@ -10,6 +10,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection};
 
+/// A package's list of the modules that are part of its kernel.
+pub const BUILT_IN: &str = "modules.builtin";
+
 /// The modules of one kernel.
 ///
 /// A package carries no `modules.dep` (the target's `depmod` makes it), so dependencies are read
@@ -17,6 +20,8 @@ use object::{Object, ObjectSection};
 #[derive(Debug)]
 pub struct ModuleTree {
     files: HashMap<String, PathBuf>,
+    /// Names of what other kernels have as modules.
+    built_in: HashSet<String>,
 }
 
 /// Modules and, for each, all that it depends on.
@@ -43,10 +48,17 @@ impl ModuleTree {
     pub fn open(directory: &Path) -> Result<Self> {
         let mut files = HashMap::new();
         index(&directory.join("kernel"), &mut files)?;
-        Ok(Self { files })
+        let list = directory.join(BUILT_IN);
+        let list =
+            fs::read_to_string(&list).with_context(|| format!("Cannot read {}", list.display()))?;
+        let built_in = list.lines().filter_map(|line| name(Path::new(line)));
+        Ok(Self {
+            files,
+            built_in: built_in.collect(),
+        })
     }
 
-    /// The named modules and all that they depend on.
+    /// The named modules and all that they depend on, but for those that the kernel has built in.
     ///
     /// # Errors
     ///
@@ -55,7 +67,7 @@ impl ModuleTree {
         let mut modules = BTreeMap::new();
         let mut wanted: Vec<String> = names.iter().map(|name| canonical(name)).collect();
         while let Some(name) = wanted.pop() {
-            if modules.contains_key(&name) {
+            if modules.contains_key(&name) || self.built_in.contains(&name) {
                 continue;
             }
             let Some(path) = self.files.get(&name) else {
@@ -103,6 +115,12 @@ fn canonical(name: &str) -> String {
     name.replace('-', "_")
 }
 
+/// A module's name, from that of its file; `None` for another file.
+fn name(file: &Path) -> Option<String> {
+    let (stem, extension) = file.file_name()?.to_str()?.split_once('.')?;
+    matches!(extension, "ko" | "ko.xz").then(|| canonical(stem))
+}
+
 fn index(directory: &Path, files: &mut HashMap<String, PathBuf>) -> Result<()> {
     let entries =
         fs::read_dir(directory).with_context(|| format!("Cannot list {}", directory.display()))?;
@@ -110,10 +128,8 @@ fn index(directory: &Path, files: &mut HashMap<String, PathBuf>) -> Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             index(&path, files)?;
-        } else if let Some(name) = path.file_name().and_then(|name| name.to_str())
-            && let Some((stem, "ko" | "ko.xz")) = name.split_once('.')
-        {
-            files.insert(canonical(stem), path);
+        } else if let Some(name) = name(&path) {
+            files.insert(name, path);
         }
     }
     Ok(())
@@ -181,6 +197,18 @@ mod tests {
         assert_eq!(set.needs("a"), ["d", "b", "c"]);
         assert_eq!(set.needs("c"), ["d", "b"]);
         assert!(set.needs("d").is_empty());
+    }
+
+    #[test]
+    fn modules_of_the_kernel_itself_are_in_no_closure() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::create_dir(directory.path().join("kernel")).expect("a directory");
+        let list = directory.path().join(BUILT_IN);
+        fs::write(list, "kernel/drivers/virtio/virtio-pci.ko\n").expect("a file");
+        let tree = ModuleTree::open(directory.path()).expect("a tree");
+        let closure = tree.closure(&["virtio_pci"]).expect("nothing is missing");
+        assert_eq!(closure.iter().count(), 0);
+        assert!(tree.closure(&["virtio_blk"]).is_err());
     }
 
     #[test]

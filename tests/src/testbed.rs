@@ -63,6 +63,8 @@ pub struct Manifest {
     pub debian: PathBuf,
     /// PoCL, to lay over that tree.
     pub pocl: PathBuf,
+    /// That tree as an ext4 file system.
+    pub disk: PathBuf,
 }
 
 /// How to start QEMU.
@@ -171,6 +173,11 @@ impl Testbed {
     /// What packaged PoCL needs beyond [`debian`](Self::debian): a tree to lay over it.
     pub fn pocl(&self) -> PathBuf {
         self.root.join(&self.manifest.pocl)
+    }
+
+    /// The Debian tree as an ext4 file system, without a partition table, for reading only.
+    pub fn disk(&self) -> PathBuf {
+        self.root.join(&self.manifest.disk)
     }
 
     /// A kernel's files, with absolute paths.

@@ -14,13 +14,15 @@ use crate::workspace;
 /// Names a ready `gpuvm` to use instead of building one.
 const GPUVM: &str = "GPUVM";
 
-/// The programs, all of them static: the same `gpuvm` runs here and in a machine with nothing but
-/// a kernel.
+/// The programs. Those of the project's own are static: the same `gpuvm` runs here and in a machine
+/// with nothing but a kernel.
 pub struct Programs {
     /// The `gpuvm` program.
     pub gpuvm: PathBuf,
     /// The programs of `guest/`.
     pub guest_tools: Vec<PathBuf>,
+    /// Programs that need Debian's libraries.
+    pub debian_tools: Vec<PathBuf>,
 }
 
 /// One line of `cargo build --message-format=json`.
@@ -36,17 +38,43 @@ struct Message {
 /// When one does not build.
 pub fn programs() -> Result<Programs> {
     // With an explicit target the flags stay off build scripts and procedural macros.
-    let output = Command::new(cargo())
-        .args([
-            "build",
-            "--release",
-            "--quiet",
-            "--message-format=json-render-diagnostics",
-        ])
-        .args(["--package", "vmm", "--package", "guest"])
-        .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
-        .arg(workspace::target().join("guest"))
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+    let (gpuvm, guest_tools): (Vec<_>, Vec<_>) = executables(
+        release_build()
+            .args(["--package", "vmm", "--package", "guest"])
+            .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
+            .arg(workspace::target().join("guest"))
+            .env("RUSTFLAGS", "-C target-feature=+crt-static"),
+    )?
+    .into_iter()
+    .partition(|program| program.ends_with("gpuvm"));
+    let gpuvm = match env::var_os(GPUVM) {
+        Some(path) => path.into(),
+        None => gpuvm
+            .into_iter()
+            .next()
+            .context("The build made no gpuvm")?,
+    };
+    Ok(Programs {
+        gpuvm,
+        guest_tools,
+        debian_tools: executables(release_build().args(["--package", "rodinia"]))?,
+    })
+}
+
+fn release_build() -> Command {
+    let mut command = Command::new(cargo());
+    command.args([
+        "build",
+        "--release",
+        "--quiet",
+        "--message-format=json-render-diagnostics",
+    ]);
+    command
+}
+
+/// Runs a build; the programs that it made.
+fn executables(build: &mut Command) -> Result<Vec<PathBuf>> {
+    let output = build
         .current_dir(workspace::root())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -55,18 +83,10 @@ pub fn programs() -> Result<Programs> {
     if !output.status.success() {
         bail!("The build failed");
     }
-    let (gpuvm, guest_tools): (Vec<_>, Vec<_>) = String::from_utf8_lossy(&output.stdout)
+    Ok(String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok()?.executable)
-        .partition(|program| program.ends_with("gpuvm"));
-    let gpuvm = match env::var_os(GPUVM) {
-        Some(path) => path.into(),
-        None => gpuvm
-            .into_iter()
-            .next()
-            .context("The build made no gpuvm")?,
-    };
-    Ok(Programs { gpuvm, guest_tools })
+        .collect())
 }
 
 /// The cargo that runs this.

@@ -12,7 +12,7 @@ use clap::Args;
 
 use e2e::{
     Card, CardOptions, Device, Dmesg, Initramfs, Kernel, Machine, Outcome, Session, Severity, Step,
-    Testbed, nested,
+    Testbed, debian, nested,
 };
 
 use crate::{
@@ -41,6 +41,9 @@ pub struct Arguments {
     /// Do not load nouveau
     #[arg(long, conflicts_with = "nouveau")]
     no_nouveau: bool,
+    /// Give the guest a Debian 13 with Mesa, clinfo and rodinia: `debian COMMAND` runs there
+    #[arg(long, conflicts_with = "nested")]
+    debian: bool,
     /// Put this file of the host into the guest's /bin; may be given several times
     #[arg(long, value_name = "FILE")]
     add: Vec<PathBuf>,
@@ -118,8 +121,15 @@ fn machine(
     programs: &Programs,
     socket: Option<&Path>,
 ) -> Result<Machine> {
-    let mut files = Initramfs::new(testbed, arguments.kernel, &["nouveau"])?;
+    let mut modules = vec!["nouveau"];
+    if arguments.debian {
+        modules.extend(debian::MODULES);
+    }
+    let mut files = Initramfs::new(testbed, arguments.kernel, &modules)?;
     files.add_programs(&programs.guest_tools)?;
+    if arguments.debian {
+        debian::add_to(&mut files, &programs.debian_tools)?;
+    }
     files.add_programs(&arguments.add)?;
     let mut guest_steps = Vec::new();
     if !arguments.no_nouveau {
@@ -146,6 +156,9 @@ fn machine(
             socket: s.to_owned(),
         }));
         machine.steps = guest_steps;
+        if arguments.debian {
+            debian::attach(&mut machine, testbed);
+        }
         machine
     };
     machine.steps.extend(command);

@@ -4,11 +4,12 @@
 //! testbed. A component's stamp holds the recipe it was made by; as long as that is the recipe of
 //! the sources, nothing is done and no network is needed. A component appears under its name only
 //! when it is whole, and finished downloads are kept until then, so an interrupted run goes on
-//! where it was.
+//! where it was. The disk of guests is an [`Image`] of one of them.
 
 mod apt;
 mod component;
 mod host;
+mod image;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,7 @@ use rustix::fs::FlockOperation;
 
 use component::{Component, Packages};
 use e2e::{Kernel, KernelFiles, Manifest, Qemu, Testbed};
+use image::Image;
 
 use crate::workspace;
 
@@ -76,6 +78,22 @@ const POCL: Component = Component {
         base: DEBIAN.name,
         packages: &["pocl-opencl-icd"],
     },
+};
+
+/// What makes file systems.
+const E2FSPROGS: Component = Component {
+    name: "e2fsprogs",
+    release: "trixie",
+    suites: &["trixie", "trixie-backports"],
+    prefer: None,
+    packages: Packages::WithDependencies(&["e2fsprogs"]),
+};
+
+/// The root tree as a disk for guests.
+const DISK: Image = Image {
+    name: "debian-13.ext4",
+    tree: &DEBIAN,
+    tools: &E2FSPROGS,
 };
 
 /// The stock kernels: each release's default one.
@@ -152,15 +170,17 @@ pub fn prepare() -> Result<Summary> {
         component.prepare(&root, &bar(&bars, component.name))?;
         kernels.insert(kernel, kernel_files(&root, component.name)?);
     }
-    for component in [&DEBIAN, &POCL] {
+    for component in [&DEBIAN, &POCL, &E2FSPROGS] {
         component.prepare(&root, &bar(&bars, component.name))?;
     }
+    DISK.prepare(&root, &bar(&bars, DISK.name))?;
     let manifest = Manifest {
         qemu,
         busybox: Path::new(BUSYBOX.name).join("bin/busybox"),
         kernels,
         debian: DEBIAN.name.into(),
         pocl: POCL.name.into(),
+        disk: DISK.name.into(),
     };
     replace(
         &root.join(Testbed::MANIFEST),
