@@ -160,6 +160,12 @@ impl VirtualGpu {
                 self.file.clear(base + offset::INTR, value);
                 self.next_engaged(line);
             }
+            offset::UC_CTRL if value & START != 0 => {
+                // What the firmware does first; a driver looks only at what goes to the host.
+                self.file
+                    .write(base + offset::INTR_DISPATCH, pce::INTR_DISPATCH_VALUE);
+                return false;
+            }
             _ => return false,
         }
         true

@@ -3,6 +3,7 @@
 mod gputest;
 mod probe;
 mod reload;
+mod vgpu;
 mod vmm;
 
 use std::{fs, path::PathBuf, time::Duration};
@@ -51,6 +52,11 @@ pub const CASES: &[Case] = &[
         run: reload::run,
     },
     Case {
+        name: "vgpu",
+        about: "a virtual GPU of a shared card does what the card does",
+        run: vgpu::run,
+    },
+    Case {
         name: "stress",
         about: "hundreds of channels, competing processes and evictions lose nothing",
         run: gputest::stress,
@@ -86,18 +92,33 @@ impl Context<'_> {
     ///
     /// When the guest or the card fails, or nouveau cannot be loaded.
     pub fn run_on_card(&self, vram_mib: u32, steps: Vec<Step>, seconds: u64) -> Result<Outcome> {
-        let mut files = Initramfs::new(self.testbed, self.kernel, &["nouveau"])?;
-        files.add_programs(self.tools)?;
+        let card = self.card(vram_mib, 0, &[])?;
+        let machine = self.machine(&card, 0, steps, seconds)?;
+        let outcome = machine.run(self.session, self.testbed, &self.artefacts)?;
+        self.stop(card)?;
+        outcome.step("probe")?;
+        Ok(outcome)
+    }
+
+    /// A fresh card with `vram_mib` MiB; or one that `vgpus` virtual GPUs share, each with that.
+    fn card(&self, vram_mib: u32, vgpus: u16, arguments: &[&str]) -> Result<Card> {
         let options = CardOptions {
             gpuvm: self.gpuvm.clone(),
             vram_mib,
-            vgpus: 0,
-            arguments: Vec::new(),
+            vgpus,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
         };
-        let card = Card::start(self.session, &options, &self.artefacts)?;
+        Card::start(self.session, &options, &self.artefacts)
+    }
+
+    /// A machine on the card, or on virtual GPU `number` of it, that loads nouveau and runs
+    /// `steps`.
+    fn machine(&self, card: &Card, number: u16, steps: Vec<Step>, seconds: u64) -> Result<Machine> {
+        let mut files = Initramfs::new(self.testbed, self.kernel, &["nouveau"])?;
+        files.add_programs(self.tools)?;
         let mut machine = Machine::new(self.kernel, files);
         machine.devices.push(Device::VfioUser {
-            socket: card.socket(0),
+            socket: card.socket(number),
         });
         machine.steps.push(Step::new(
             "probe",
@@ -105,7 +126,11 @@ impl Context<'_> {
         ));
         machine.steps.extend(steps);
         machine.time_out = Duration::from_secs(seconds);
-        let outcome = machine.run(self.session, self.testbed, &self.artefacts)?;
+        Ok(machine)
+    }
+
+    /// Ends a card, which has to have come through everything well.
+    fn stop(&self, card: Card) -> Result<()> {
         card.stop()?;
         let log = fs::read_to_string(self.artefacts.join("card.log")).unwrap_or_default();
         let panicked = log.lines().find(|line| line.contains("panicked at"));
@@ -114,8 +139,7 @@ impl Context<'_> {
             "The card panicked: {}",
             panicked.unwrap_or_default()
         );
-        outcome.step("probe")?;
-        Ok(outcome)
+        Ok(())
     }
 }
 
