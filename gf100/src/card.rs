@@ -142,6 +142,31 @@ impl Card {
         }
     }
 
+    /// Loads video memory as through an aperture that shows all of it; what is not there reads as
+    /// ones.
+    pub fn vram_read(&self, address: u64, data: &mut [u8]) {
+        charge(self.shared.config.pcie_read);
+        self.memory().vram().read(address, data);
+    }
+
+    /// Stores to video memory, likewise. Of 8 aligned bytes all or none are seen, also by engines.
+    pub fn vram_write(&self, address: u64, data: &[u8]) {
+        charge(self.shared.config.pcie_write);
+        let vram = self.memory().vram();
+        if !address.is_multiple_of(8) || !data.len().is_multiple_of(8) {
+            return vram.write(address, data);
+        }
+        let mut span = vram.span_from(address);
+        for word in data.chunks_exact(8) {
+            let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
+            // What is behind the end of memory is dropped.
+            if !span.store(0, word) {
+                return;
+            }
+            span = span.skip(8);
+        }
+    }
+
     /// What an access of an aperture may end in goes to software through PFIFO.
     fn settle(&self, access: Result<(), FaultReport>) {
         if let Err(fault) = access {

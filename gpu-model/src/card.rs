@@ -53,6 +53,18 @@ pub trait Card: Send + Sync {
     /// waits.
     fn wait_interrupt(&self, at_most: Duration) -> bool;
 
+    /// Loads video memory, if the card has a way to it without a window; whether it has.
+    fn vram_read(&self, address: u64, data: &mut [u8]) -> bool {
+        let _ = (address, data);
+        false
+    }
+
+    /// Stores to video memory, likewise: of 8 aligned bytes all or none are seen.
+    fn vram_write(&self, address: u64, data: &[u8]) -> bool {
+        let _ = (address, data);
+        false
+    }
+
     /// Clears `len` bytes of video memory at `address`, if the card has a quicker way to that than
     /// stores; whether it did.
     fn scrub(&self, address: u64, len: u64) -> bool;

@@ -4,24 +4,50 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mmio::VmId;
-use shadow_pt::Algorithm;
 
 use crate::aggregator::{Aggregator, Event, Limits};
 use crate::card::Card;
+use crate::optimisations::Optimisations;
 use crate::partition::Layout;
+use crate::submission::{Direct, Dispatcher};
 use crate::vgpu::{Slot, VirtualGpu};
 
-/// How often the thread looks at its clock when the card is quiet.
+/// How often the threads look at the clock when the card is quiet.
 const TICK: Duration = Duration::from_millis(100);
+/// How often the engines are looked at while they work.
+const SAMPLE: Duration = Duration::from_millis(1);
+
+/// How a card is shared.
+pub struct Settings {
+    /// What machines may do to each other.
+    pub limits: Limits,
+    /// The switches of all machines at first.
+    pub optimisations: Optimisations,
+    /// Who decides when the card works for whom.
+    pub dispatcher: Arc<dyn Dispatcher>,
+}
+
+impl Default for Settings {
+    /// Everybody has the card at once, in the quickest way that needs nobody's help.
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            optimisations: Optimisations::LAZY_SHADOW
+                | Optimisations::INCREMENTAL
+                | Optimisations::BULK,
+            dispatcher: Arc::new(Direct::default()),
+        }
+    }
+}
 
 /// A card and the virtual cards that share it.
 pub struct Host {
     vgpus: Arc<[Arc<VirtualGpu>]>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Host {
@@ -33,37 +59,59 @@ impl Host {
     pub fn new(
         card: Arc<dyn Card>,
         layout: Layout,
-        limits: Limits,
-        algorithm: Algorithm,
+        settings: Settings,
         slots: Vec<Arc<dyn Slot>>,
     ) -> io::Result<Self> {
-        let aggregator = Arc::new(Aggregator::new(card.clone(), layout, limits));
+        let Settings {
+            limits,
+            optimisations,
+            dispatcher,
+        } = settings;
+        let aggregator = Aggregator::new(card.clone(), layout, limits, dispatcher);
         let vgpus = (0..)
             .zip(slots)
             .take(aggregator.layout().vgpus().into())
             .map(|(n, slot)| {
-                VirtualGpu::new(aggregator.clone(), VmId(n), slot, algorithm).map(Arc::new)
+                VirtualGpu::new(aggregator.clone(), VmId(n), slot, optimisations).map(Arc::new)
             })
             .collect::<io::Result<Arc<[_]>>>()?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let mut host = Self {
+            vgpus,
+            stop: Arc::new(AtomicBool::new(false)),
+            threads: Vec::new(),
+        };
+        host.spawn("aggregator", {
+            let (vgpus, aggregator) = (host.vgpus.clone(), aggregator.clone());
+            move || {
+                if card.wait_interrupt(TICK) {
+                    deliver(&vgpus, aggregator.service());
+                }
+                deliver(&vgpus, aggregator.watch());
+            }
+        })?;
+        let mut last = Instant::now();
+        host.spawn("accounting", move || {
+            if aggregator.await_work(TICK) {
+                std::thread::sleep(SAMPLE);
+                aggregator.sample(last.elapsed().min(TICK));
+            }
+            last = Instant::now();
+        })?;
+        Ok(host)
+    }
+
+    /// Calls `turn` again and again on a thread of its own.
+    fn spawn(&mut self, name: &str, mut turn: impl FnMut() + Send + 'static) -> io::Result<()> {
+        let stop = self.stop.clone();
         let thread = std::thread::Builder::new()
-            .name("aggregator".into())
-            .spawn({
-                let (vgpus, stop) = (vgpus.clone(), stop.clone());
-                move || {
-                    while !stop.load(Ordering::Acquire) {
-                        if card.wait_interrupt(TICK) {
-                            deliver(&vgpus, aggregator.service());
-                        }
-                        deliver(&vgpus, aggregator.watch());
-                    }
+            .name(name.into())
+            .spawn(move || {
+                while !stop.load(Ordering::Acquire) {
+                    turn();
                 }
             })?;
-        Ok(Self {
-            vgpus,
-            stop,
-            thread: Some(thread),
-        })
+        self.threads.push(thread);
+        Ok(())
     }
 
     /// The virtual cards, by machine.
@@ -83,7 +131,7 @@ fn deliver(vgpus: &[Arc<VirtualGpu>], events: Vec<(VmId, Event)>) {
 impl Drop for Host {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }

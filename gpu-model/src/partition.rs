@@ -17,6 +17,8 @@ const LEAST_VRAM: u64 = 64 << 20;
 /// Least memory for the shadow tables of a machine.
 const LEAST_TABLES: u64 = 8 << 20;
 
+/// Bytes of the hypervisor's structures, the shadow tables apart.
+const STRUCTURES: u64 = 2 << 20;
 /// Bytes of a runlist buffer.
 const RUNLIST_SIZE: u64 = 0x1000;
 /// The first directory entry of BAR1 covers 16 MiB: more than the control pages of all channels.
@@ -78,7 +80,7 @@ impl Layout {
 
     /// The bytes of a card that has `tables` bytes for the shadow tables of each machine.
     pub fn vram_for(vgpus: u16, vram_each: u64, tables: u64) -> u64 {
-        u64::from(vgpus) * (vram_each + tables) + VRAM_UNIT
+        u64::from(vgpus) * (vram_each + tables) + STRUCTURES
     }
 
     /// The number of machines.
@@ -91,7 +93,7 @@ impl Layout {
         let n = u64::from(vm.0);
         let channels = pfifo::CHANNELS / u32::from(self.vgpus);
         let first = channels * u32::from(vm.0);
-        let pool = self.hypervisor() + VRAM_UNIT;
+        let pool = self.hypervisor() + STRUCTURES;
         let tables = (self.vram - pool) / u64::from(self.vgpus) / VRAM_UNIT * VRAM_UNIT;
         Partition {
             vm,
@@ -127,9 +129,14 @@ impl Layout {
         self.instance(pfifo::CHANNELS) + index * RUNLIST_SIZE
     }
 
+    /// The control page (USERD) of channel `chid` of the card.
+    pub fn userd(&self, chid: u32) -> u64 {
+        self.context_instance(VmId(MOST_VGPUS)) + u64::from(chid) * userd::STRIDE
+    }
+
     /// The instance block of BAR1.
     pub fn bar1_instance(&self) -> u64 {
-        self.context_instance(VmId(MOST_VGPUS))
+        self.userd(pfifo::CHANNELS)
     }
 
     /// The page directory of BAR1.
@@ -142,7 +149,7 @@ impl Layout {
         self.bar1_directory() + DIRECTORY_SIZE
     }
 
-    /// Bytes that the hypervisor's structures before the shadow tables take.
+    /// Bytes that the structures take.
     #[cfg(test)]
     fn structures(&self) -> u64 {
         self.bar1_table() + BAR1_TABLE_SIZE - self.hypervisor()
@@ -211,7 +218,7 @@ mod tests {
         for vgpus in [1, MOST_VGPUS] {
             let vram = Layout::vram_for(vgpus, LEAST_VRAM, LEAST_TABLES);
             let layout = Layout::new(vgpus, LEAST_VRAM, vram).unwrap();
-            assert!(layout.structures() <= VRAM_UNIT);
+            assert!(layout.structures() <= STRUCTURES);
             let last = layout.partition(VmId(vgpus - 1));
             assert_eq!(last.tables.end, vram);
         }

@@ -1,4 +1,5 @@
-//! All of the card's memory, through the window that the card has for its owner.
+//! All of the card's memory: through the window that every card has for its owner, or by a shorter
+//! way where there is one.
 
 use std::sync::Arc;
 
@@ -49,28 +50,53 @@ impl Vram {
     }
 
     /// Copies out of memory.
+    #[inline]
     pub fn read(&self, address: u64, buf: &mut [u8]) {
+        if !self.card.vram_read(address, buf) {
+            self.window_read(address, buf);
+        }
+    }
+
+    /// Copies into memory.
+    #[inline]
+    pub fn write(&self, address: u64, buf: &[u8]) {
+        if !self.card.vram_write(address, buf) {
+            self.window_write(address, buf);
+        }
+    }
+
+    /// Copies words of 64 bits into memory, each with one store.
+    pub fn write_wide(&self, address: u64, buf: &[u8]) {
+        if !self.card.vram_write(address, buf) {
+            for (at, word) in (address..).step_by(8).zip(buf.chunks(8)) {
+                self.window_write(at, word);
+            }
+        }
+    }
+
+    /// Copies out of memory through the window.
+    pub fn window_read(&self, address: u64, buf: &mut [u8]) {
         self.each(address, buf.len(), |at, range| {
             self.card.read(Bar::Bar0, at, &mut buf[range]);
         });
     }
 
-    /// Copies into memory.
-    pub fn write(&self, address: u64, buf: &[u8]) {
+    /// Copies into memory through the window.
+    pub fn window_write(&self, address: u64, buf: &[u8]) {
         self.each(address, buf.len(), |at, range| {
             self.card.write(Bar::Bar0, at, &buf[range]);
         });
     }
 
     /// The word at `address`, a multiple of 4.
-    pub fn load(&self, address: u64) -> u32 {
+    fn load(&self, address: u64) -> u32 {
         let mut word = [0; 4];
         self.read(address, &mut word);
         u32::from_le_bytes(word)
     }
 
     /// Stores a word at `address`, a multiple of 4.
-    pub fn store(&self, address: u64, value: u32) {
+    fn store(&self, address: u64, value: u32) {
         self.write(address, &value.to_le_bytes());
     }
 

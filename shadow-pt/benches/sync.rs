@@ -13,7 +13,7 @@ use mmio::layout::pagetable::{
 };
 use shadow_pt::{
     AddressSpace, Algorithm, CardTables, GuestAddress, GuestTables, PageTimes, RamRegion, Shadow,
-    TablePool, Translation, Untracked, Vm, Walker, WriteTracker,
+    TablePool, Translation, Untracked, Vm, Walker,
 };
 
 const MIB: u64 = 1 << 20;
@@ -73,17 +73,17 @@ impl CardTables for Memories {
 }
 
 /// A VM with one address space.
-struct Machine<T> {
+struct Machine {
     memories: Memories,
     policy: Translation,
     pool: TablePool,
-    tracker: T,
+    tracker: Option<PageTimes>,
     shadow: Option<Shadow>,
 }
 
-impl<T: WriteTracker> Machine<T> {
+impl Machine {
     /// Its tables are full, and it is in shadow.
-    fn new(tracker: T) -> Self {
+    fn new(tracker: Option<PageTimes>) -> Self {
         let mut machine = Self {
             memories: Memories {
                 vram: vec![0; (VRAM / 8) as usize],
@@ -147,7 +147,10 @@ impl<T: WriteTracker> Machine<T> {
             memory: &mut self.memories,
             policy: &self.policy,
             pool: &mut self.pool,
-            tracker: &mut self.tracker,
+            tracker: match &self.tracker {
+                Some(times) => times,
+                None => &Untracked,
+            },
         }
     }
 
@@ -163,14 +166,14 @@ impl<T: WriteTracker> Machine<T> {
 /// Nothing changed since the last sync.
 #[divan::bench(args = ALGORITHMS)]
 fn nothing_changed(bencher: Bencher, algorithm: Algorithm) {
-    let mut machine = Machine::new(PageTimes::new(VRAM));
+    let mut machine = Machine::new(Some(PageTimes::new(VRAM)));
     bencher.bench_local(|| machine.sync(algorithm));
 }
 
 /// Nothing changed, but only reading can tell.
 #[divan::bench]
 fn nothing_changed_untracked(bencher: Bencher) {
-    let mut machine = Machine::new(Untracked);
+    let mut machine = Machine::new(None);
     let bytes = 0x1_0000 + TABLES * (SMALL_BYTES + LARGE_COUNT * 8);
     bencher
         .counter(BytesCount::new(bytes))
@@ -190,7 +193,7 @@ fn changed_apart(bencher: Bencher, count: u64) {
 }
 
 fn changed(bencher: Bencher, count: u64, step: u64) {
-    let mut machine = Machine::new(PageTimes::new(VRAM));
+    let mut machine = Machine::new(Some(PageTimes::new(VRAM)));
     // What the guest does is a small part of what is measured: it copies one of two versions.
     let start = (SMALL / 8) as usize;
     let range = start..start + (count * step) as usize;
@@ -203,7 +206,9 @@ fn changed(bencher: Bencher, count: u64, step: u64) {
     bencher.counter(ItemsCount::new(count)).bench_local(|| {
         machine.memories.vram[range.clone()].copy_from_slice(&versions[0]);
         versions.swap(0, 1);
-        machine.tracker.mark(SMALL, count * step * 8);
+        if let Some(times) = &machine.tracker {
+            times.mark(SMALL, count * step * 8);
+        }
         machine.sync(Algorithm::Incremental);
     });
 }
@@ -211,7 +216,7 @@ fn changed(bencher: Bencher, count: u64, step: u64) {
 /// All tables made anew.
 #[divan::bench]
 fn rebuild(bencher: Bencher) {
-    let mut machine = Machine::new(PageTimes::new(VRAM));
+    let mut machine = Machine::new(Some(PageTimes::new(VRAM)));
     let bytes = 0x1_0000 + TABLES * (SMALL_BYTES + LARGE_COUNT * 8);
     bencher
         .counter(BytesCount::new(bytes))
@@ -221,7 +226,7 @@ fn rebuild(bencher: Bencher) {
 /// A CPU's access through a BAR, in pages of which the walker remembers all or none.
 #[divan::bench(args = [64, 4096])]
 fn walk(bencher: Bencher, pages: u64) {
-    let mut machine = Machine::new(Untracked);
+    let mut machine = Machine::new(None);
     let space = AddressSpace {
         directory: GuestAddress::Vram(DIRECTORY),
         limit: (1 << 40) - 1,

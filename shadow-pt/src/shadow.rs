@@ -35,7 +35,7 @@ pub struct Vm<'a, M: ?Sized> {
     /// Where its shadow tables go.
     pub pool: &'a mut TablePool,
     /// Which pages [`Algorithm::Incremental`] need not read.
-    pub tracker: &'a mut dyn WriteTracker,
+    pub tracker: &'a dyn WriteTracker,
 }
 
 /// No table.

@@ -100,6 +100,16 @@ impl Card for SoftCard {
         std::mem::take(&mut *rung)
     }
 
+    fn vram_read(&self, address: u64, data: &mut [u8]) -> bool {
+        self.card.vram_read(address, data);
+        true
+    }
+
+    fn vram_write(&self, address: u64, data: &[u8]) -> bool {
+        self.card.vram_write(address, data);
+        true
+    }
+
     fn scrub(&self, address: u64, len: u64) -> bool {
         self.card.memory().vram().scrub(address, len).is_ok()
     }

@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use gpu_model::{Algorithm, Host, Layout, Limits, Protection, Slot, VirtualGpu};
+use gpu_model::{
+    Direct, Dispatcher, Gate, Host, Layout, Optimisations, Protection, Settings, Slot, Submission,
+    VirtualGpu,
+};
 use mmio::layout::pagetable::{Aperture, Pde, Pte, TablePointer};
 use mmio::layout::pushbuffer::method;
 use mmio::layout::{instance, userd};
@@ -158,18 +161,30 @@ impl Guest {
     }
 }
 
-fn machines(algorithm: Algorithm) -> (Host, Vec<Guest>) {
+fn machines(optimisations: Optimisations) -> (Host, Vec<Guest>) {
+    machines_with(optimisations, Arc::new(Direct::default()))
+}
+
+fn machines_with(
+    optimisations: Optimisations,
+    dispatcher: Arc<dyn Dispatcher>,
+) -> (Host, Vec<Guest>) {
     let vram = Layout::vram_for(2, EACH, 16 << 20).next_multiple_of(6 << 20);
     let layout = Layout::new(2, EACH, vram).unwrap();
     let card = Arc::new(SoftCard::new(gf100::Config::quadro_6000(vram)).unwrap());
     let slots: Vec<Arc<dyn Slot>> = vec![Arc::new(Pins), Arc::new(Pins)];
-    let host = Host::new(card, layout, Limits::default(), algorithm, slots).unwrap();
+    let settings = Settings {
+        optimisations,
+        dispatcher,
+        ..Settings::default()
+    };
+    let host = Host::new(card, layout, settings, slots).unwrap();
     let guests = host.vgpus().iter().cloned().map(Guest::new).collect();
     (host, guests)
 }
 
-fn work_of_both(algorithm: Algorithm) {
-    let (_host, mut guests) = machines(algorithm);
+fn work_of_both(optimisations: Optimisations) {
+    let (_host, mut guests) = machines(optimisations);
     for guest in &guests {
         guest.start();
     }
@@ -185,17 +200,17 @@ fn work_of_both(algorithm: Algorithm) {
 
 #[test]
 fn work_of_both_machines_lands_in_their_own_memory() {
-    work_of_both(Algorithm::Incremental);
+    work_of_both(Optimisations::INCREMENTAL);
 }
 
 #[test]
 fn the_naive_algorithm_leads_to_the_same_memory() {
-    work_of_both(Algorithm::Naive);
+    work_of_both(Optimisations::empty());
 }
 
 #[test]
 fn a_page_beyond_the_partition_is_a_fault_of_the_guilty_machine_only() {
-    let (_host, mut guests) = machines(Algorithm::Incremental);
+    let (_host, mut guests) = machines(Optimisations::all());
     for guest in &guests {
         guest.start();
     }
@@ -215,7 +230,7 @@ fn a_page_beyond_the_partition_is_a_fault_of_the_guilty_machine_only() {
 
 #[test]
 fn a_page_table_that_changes_counts_after_a_flush() {
-    let (_host, mut guests) = machines(Algorithm::Incremental);
+    let (_host, mut guests) = machines(Optimisations::all());
     let guest = &mut guests[0];
     guest.start();
     guest.map(VA_VRAM, Pte::new(Aperture::Vram, RESULT + 0x1000));
@@ -226,9 +241,67 @@ fn a_page_table_that_changes_counts_after_a_flush() {
     assert_eq!(guest.peek(RESULT), 0);
 }
 
+/// Keeps submissions until somebody asks for them.
+#[derive(Default)]
+struct Keep {
+    gate: OnceLock<Weak<dyn Gate>>,
+    kept: Mutex<Vec<Submission>>,
+}
+
+impl Dispatcher for Keep {
+    fn attach(&self, gate: Weak<dyn Gate>) {
+        assert!(self.gate.set(gate).is_ok());
+    }
+
+    fn submit(&self, submission: Submission) {
+        self.kept.lock().unwrap().push(submission);
+    }
+
+    fn forget(&self, chid: u32) {
+        self.kept.lock().unwrap().retain(|kept| kept.chid != chid);
+    }
+}
+
+#[test]
+fn a_submission_waits_for_its_turn() {
+    let keep = Arc::new(Keep::default());
+    let (_host, mut guests) = machines_with(Optimisations::all(), keep.clone());
+    let gate = keep.gate.get().unwrap().upgrade().unwrap();
+    for guest in &guests {
+        guest.start();
+    }
+    for value in [1, 2] {
+        guests[0].release(VA_VRAM, value);
+    }
+    guests[1].release(VA_VRAM, 3);
+    let kept = keep.kept.lock().unwrap().clone();
+    let entries: Vec<_> = kept
+        .iter()
+        .map(|s| (s.vm.0, s.guest, s.first, s.put))
+        .collect();
+    assert_eq!(entries, [(0, 0, 0, 1), (0, 0, 1, 2), (1, 0, 0, 1)]);
+    gate.ring(&kept[2]);
+    guests[1].until("the other's work", || guests[1].peek(RESULT) == 3);
+    assert_eq!(guests[0].peek(RESULT), 0);
+    let mut put = [0; 4];
+    let doorbell = VA_USERD + userd::GP_PUT;
+    guests[0].gpu.read(Bar::Bar1, doorbell, &mut put);
+    assert_eq!(u32::from_le_bytes(put), 2);
+    gate.ring(&kept[0]);
+    guests[0].until("the first work", || guests[0].peek(RESULT) == 1);
+    gate.ring(&kept[1]);
+    guests[0].until("the second work", || guests[0].peek(RESULT) == 2);
+    guests[0].until("the end", || gate.progress(kept[1].chid) == 2);
+    // A submission of a channel that is gone does nothing to the next one with its number.
+    guests[0].gpu.reset();
+    guests[0].start();
+    gate.ring(&kept[1]);
+    assert_eq!(guests[0].peek(RESULT), 0);
+}
+
 #[test]
 fn pramin_ends_with_the_partition() {
-    let (_host, guests) = machines(Algorithm::Incremental);
+    let (_host, guests) = machines(Optimisations::all());
     guests[0].set(pbus::BAR0_WINDOW, (EACH >> 16) as u32);
     guests[0].poke(0, 0xbad);
     assert_eq!(guests[0].peek(0), u32::MAX);
@@ -237,7 +310,7 @@ fn pramin_ends_with_the_partition() {
 
 #[test]
 fn a_machine_that_leaves_leaves_nothing_and_disturbs_nobody() {
-    let (_host, mut guests) = machines(Algorithm::Incremental);
+    let (_host, mut guests) = machines(Optimisations::all());
     for guest in &guests {
         guest.start();
     }

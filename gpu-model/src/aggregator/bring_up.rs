@@ -3,7 +3,7 @@
 use mmio::layout::{instance, pagetable};
 use mmio::regs::falcon::{self, offset};
 use mmio::regs::{pbus, pfifo, pgraph, pmc, ppci};
-use pagetable::{Aperture, Pde, TablePointer};
+use pagetable::{Aperture, Pde, Pte, TablePointer};
 
 use super::Aggregator;
 use crate::card::Registers;
@@ -53,6 +53,10 @@ impl Aggregator {
             address: table,
             volatile: false,
         };
+        for chid in 0..pfifo::CHANNELS {
+            let page = Pte::new(Aperture::Vram, layout.userd(chid));
+            vram.store_wide(table + u64::from(chid) * pagetable::ENTRY_SIZE, page.0);
+        }
         vram.store_wide(directory, Pde::new(None, Some(pointer)).0 | SPAN_16M);
         vram.store_wide(block + instance::PAGE_DIR_BASE, directory);
         let limit = Layout::control_page(pfifo::CHANNELS) - 1;

@@ -1,14 +1,15 @@
 //! The card's channels: whose they are, which may run, and taking them away.
 
-use mmio::Bar;
-use mmio::VmId;
-use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Pte};
-use mmio::layout::userd;
-use mmio::regs::pfifo::{self, ChanState};
+use std::time::{Duration, Instant};
 
-use super::Aggregator;
+use mmio::layout::userd;
+use mmio::regs::pfifo::{self, ChanState, EngState};
+use mmio::{Bar, VmId};
+
+use super::{AFTERMATH, Aggregator};
 use crate::card::Registers;
 use crate::partition::Layout;
+use crate::submission::{Gate, Submission};
 
 /// The second word of a runlist entry.
 ///
@@ -28,21 +29,49 @@ pub struct Owner {
     pub instance: u32,
 }
 
+/// A row of the card's channel table.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Row {
+    /// Whose the channel is; nobody's if it is none.
+    owner: Option<Owner>,
+    /// Counts the channels that had this number.
+    binding: u64,
+    /// Its guest lets it run.
+    runnable: bool,
+    /// The dispatcher does not.
+    held: bool,
+    /// The put index of the last doorbell.
+    submitted: u32,
+    /// The put index that the card knows.
+    rung: u32,
+    /// The card may not have come there yet.
+    in_flight: bool,
+    /// The engine that was last seen to work for it.
+    engine: Option<u32>,
+}
+
 /// The channel table of the card.
-pub(super) struct Table([Option<Owner>; pfifo::CHANNELS as usize]);
+pub(super) struct Table([Row; pfifo::CHANNELS as usize]);
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self([None; pfifo::CHANNELS as usize])
+        Self([Row::default(); pfifo::CHANNELS as usize])
+    }
+
+    fn row(&mut self, chid: u32) -> Option<&mut Row> {
+        self.0.get_mut(chid as usize)
     }
 }
 
-/// The runlists of all machines.
+/// The runlists of all machines. The card has one buffer at most; the other one is filled while it
+/// takes that over, and given to it afterwards.
 pub(super) struct Runlists {
     /// By machine, channels of the card in the guest's order.
     lists: Vec<Vec<u32>>,
-    /// Machines that wait to hear that theirs was taken over, as bits.
-    pub(super) waiting: u32,
+    /// Machines whose list is in the one that the card takes over, as bits.
+    submitted: u32,
+    /// Machines whose list waits for that.
+    waiting: u32,
     /// The buffer that the card does not use.
     next: u64,
 }
@@ -51,6 +80,7 @@ impl Runlists {
     pub(super) fn new(vgpus: u16) -> Self {
         Self {
             lists: vec![Vec::new(); vgpus.into()],
+            submitted: 0,
             waiting: 0,
             next: 0,
         }
@@ -64,31 +94,47 @@ const fn channel(register: mmio::RegId, chid: u32) -> u32 {
 impl Aggregator {
     /// Whose channel `chid` is.
     pub fn owner(&self, chid: u32) -> Option<Owner> {
-        *self.table.lock().0.get(chid as usize)?
+        self.table.lock().row(chid)?.owner
     }
 
-    /// Gives channel `owner.chid` its shadow instance block, which is complete, and its control
-    /// page at `userd` (an address of the card; `None` leaves it without).
-    pub fn bind(&self, owner: Owner, userd: Option<(Aperture, u64)>) {
+    /// Gives channel `owner.chid` its shadow instance block and its control page, which are
+    /// complete.
+    pub fn bind(&self, owner: Owner) {
         let chid = owner.chid;
-        self.table.lock().0[chid as usize] = Some(owner);
-        self.set_control_page(chid, userd);
+        let put = self.control_load(chid, userd::GP_PUT);
+        if let Some(row) = self.table.lock().row(chid) {
+            *row = Row {
+                owner: Some(owner),
+                binding: row.binding + 1,
+                submitted: put,
+                rung: put,
+                ..Row::default()
+            };
+        }
         let block = self.layout.instance(chid);
         let word = pfifo::CHAN_VALID | (block >> 12) as u32;
         self.card.store(channel(pfifo::CHAN, chid), word);
     }
 
-    /// Lets BAR1 show the control page of a channel.
-    pub fn set_control_page(&self, chid: u32, page: Option<(Aperture, u64)>) {
-        let entry = page.map_or(0, |(aperture, address)| Pte::new(aperture, address).0);
-        let at = self.layout.bar1_table() + u64::from(chid) * ENTRY_SIZE;
-        self.vram.store_wide(at, entry);
-        self.flush_tlb(self.layout.bar1_directory());
+    /// Loads a word of the control page of channel `chid`.
+    pub fn control_load(&self, chid: u32, offset: u64) -> u32 {
+        let mut word = [0; 4];
+        let at = Layout::control_page(chid) + offset;
+        self.card.read(Bar::Bar1, at, &mut word);
+        u32::from_le_bytes(word)
     }
 
-    /// Lets channel `chid` run, or not.
+    /// Lets channel `chid` run as far as its guest is concerned, or not.
     pub fn allow(&self, chid: u32, runnable: bool) {
-        let word = match runnable {
+        self.change_row(chid, |row| row.runnable = runnable);
+    }
+
+    fn change_row(&self, chid: u32, change: impl FnOnce(&mut Row)) {
+        // The store is made under the lock, so that the last change is the one that stays.
+        let mut table = self.table.lock();
+        let Some(row) = table.row(chid) else { return };
+        change(row);
+        let word = match row.runnable && !row.held {
             // The engine field is what nouveau stores.
             true => ChanState::RUNNABLE | ChanState::ENGINE,
             false => ChanState::empty(),
@@ -97,9 +143,13 @@ impl Aggregator {
             .store(channel(pfifo::CHAN_STATE, chid), word.bits());
     }
 
-    /// What channel `chid` is doing.
+    /// What channel `chid` is doing; runnable as its guest said.
     pub fn channel_state(&self, chid: u32) -> u32 {
-        self.card.load(channel(pfifo::CHAN_STATE, chid))
+        let state = self.card.load(channel(pfifo::CHAN_STATE, chid));
+        let mut state = ChanState::from_bits_retain(state);
+        let runnable = self.table.lock().row(chid).is_some_and(|row| row.runnable);
+        state.set(ChanState::RUNNABLE, runnable);
+        state.bits()
     }
 
     /// Takes channel `chid` off its PBDMA and engines; `false` if it does not leave in time.
@@ -111,7 +161,10 @@ impl Aggregator {
 
     /// Stops channel `chid` for good, whatever it is doing. Its owner may bind it again.
     pub fn stop(&self, chid: u32) {
-        self.allow(chid, false);
+        self.change_row(chid, |row| {
+            row.runnable = false;
+            row.in_flight = false;
+        });
         if !self.kick(chid) {
             tracing::debug!("Channel {chid} does not leave its engine: it is taken away");
             self.card.store(channel(pfifo::CHAN, chid), 0);
@@ -120,18 +173,21 @@ impl Aggregator {
 
     /// Ends channel `chid`: nobody owns it.
     pub fn kill(&self, chid: u32) {
-        if self.table.lock().0[chid as usize].is_none() {
+        if self.owner(chid).is_none() {
             return;
         }
         self.stop(chid);
         self.card.store(channel(pfifo::CHAN, chid), 0);
         self.release_handlers(|handler| handler.owner.chid == chid);
-        self.set_control_page(chid, None);
-        self.table.lock().0[chid as usize] = None;
+        if let Some(row) = self.table.lock().row(chid) {
+            row.owner = None;
+            row.in_flight = false;
+        }
+        self.dispatcher.forget(chid);
     }
 
-    /// Puts a machine's list of channels in the place of its last one, and gives the card the
-    /// merged list.
+    /// Puts a machine's list of channels in the place of its last one, and sees to it that the card
+    /// gets the merged list.
     pub fn set_runlist(&self, vm: VmId, channels: Vec<u32>) {
         let mut runlists = self.runlists.lock();
         runlists.lists[usize::from(vm.0)] = channels;
@@ -139,11 +195,25 @@ impl Aggregator {
         self.commit(&mut runlists);
     }
 
+    /// The card has taken a runlist over: the machines that waited for that, as bits.
+    pub(super) fn runlist_done(&self) -> u32 {
+        let mut runlists = self.runlists.lock();
+        if self.runlist_busy() {
+            return 0;
+        }
+        let done = std::mem::take(&mut runlists.submitted);
+        self.commit(&mut runlists);
+        done
+    }
+
+    fn runlist_busy(&self) -> bool {
+        self.card.get(pfifo::RUNLIST_RD_LEN) & pfifo::RUNLIST_PENDING != 0
+    }
+
+    /// Gives the card the lists that wait, unless it is busy: then its interrupt leads here again.
     fn commit(&self, runlists: &mut Runlists) {
-        let pending = || self.card.get(pfifo::RUNLIST_RD_LEN) & pfifo::RUNLIST_PENDING;
-        // The card may still read the buffer before the last.
-        if !self.wait(|| pending() == 0) {
-            tracing::debug!("The card does not take over its runlist");
+        if runlists.waiting == 0 || self.runlist_busy() {
+            return;
         }
         let merged: Vec<u8> = runlists
             .lists
@@ -154,30 +224,148 @@ impl Aggregator {
             .collect();
         let buffer = self.layout.runlist(runlists.next);
         runlists.next ^= 1;
+        runlists.submitted |= std::mem::take(&mut runlists.waiting);
         self.vram.write(buffer, &merged);
         self.card.set(pfifo::RUNLIST_WR, (buffer >> 12) as u32);
         self.card
             .set(pfifo::RUNLIST_WR_LEN, merged.len() as u32 / 8);
     }
 
-    /// A runlist has not yet been taken over.
-    pub fn runlist_pending(&self) -> bool {
-        self.card.get(pfifo::RUNLIST_RD_LEN) & pfifo::RUNLIST_PENDING != 0
+    /// The runlist of `vm` has not yet been taken over.
+    pub fn runlist_pending(&self, vm: VmId) -> bool {
+        let runlists = self.runlists.lock();
+        let bit = 1 << vm.0;
+        runlists.waiting & bit != 0 || runlists.submitted & bit != 0 && self.runlist_busy()
     }
 
-    /// Brings a doorbell to the card: the point at which submissions could wait for their turn.
+    /// A guest rang the doorbell of channel `chid`: the dispatcher has its work.
     pub fn submit(&self, chid: u32, put: u32) {
-        let at = Layout::control_page(chid) + userd::GP_PUT;
-        self.card.write(Bar::Bar1, at, &put.to_le_bytes());
+        let submission = {
+            let mut table = self.table.lock();
+            let Some(row) = table.row(chid) else { return };
+            let Some(owner) = row.owner else { return };
+            Submission {
+                vm: owner.vm,
+                guest: owner.guest,
+                chid,
+                first: std::mem::replace(&mut row.submitted, put),
+                put,
+                engine: row.engine,
+                since: Instant::now(),
+                binding: row.binding,
+            }
+        };
+        self.dispatcher.submit(submission);
+    }
+
+    /// The machines that have, or lately had, work on the card: as bits.
+    pub(super) fn busy_machines(&self) -> u32 {
+        let rows = self.table.lock().0;
+        let mut flights = self.flights.lock();
+        for (chid, row) in (0..).zip(&rows).filter(|(_, row)| row.in_flight) {
+            let Some(owner) = row.owner else { continue };
+            // It had at the last look, so it may have interrupted since.
+            flights.last[usize::from(owner.vm.0)] = Some(Instant::now());
+            if self.progress(chid) == row.rung
+                && let Some(now) = self.table.lock().row(chid)
+                && (now.binding, now.rung) == (row.binding, row.rung)
+            {
+                now.in_flight = false;
+            }
+        }
+        let busy = |last: &Option<Instant>| last.is_some_and(|last| last.elapsed() < AFTERMATH);
+        (0..)
+            .zip(&flights.last)
+            .filter(|(_, last)| busy(last))
+            .map(|(vm, _)| 1 << vm)
+            .sum()
+    }
+
+    /// Waits until work is in flight, but not longer than `at_most`; whether any is.
+    pub fn await_work(&self, at_most: Duration) -> bool {
+        let mut flights = self.flights.lock();
+        // Who rings from here on finds the lock taken or nobody watching.
+        flights.watched = self.table.lock().0.iter().any(|row| row.in_flight);
+        if !flights.watched {
+            self.rung.wait_for(&mut flights, at_most);
+        }
+        flights.watched
+    }
+
+    /// Looks at what the engines do, on behalf of the time `elapsed` since the last look.
+    pub fn sample(&self, elapsed: Duration) {
+        for (number, chid) in (0..).zip(self.engines()) {
+            let Some(chid) = chid else { continue };
+            let owner = match self.table.lock().row(chid) {
+                Some(row) => {
+                    row.engine = Some(number);
+                    row.owner
+                }
+                None => None,
+            };
+            if let Some(owner) = owner {
+                self.counters(owner.vm)
+                    .add_engine_time(number, owner.guest, elapsed);
+            }
+        }
+        self.busy_machines();
     }
 
     /// What engine `number` is doing, if it does it for a channel of `vm`.
     pub fn engine_state(&self, vm: VmId, number: u32) -> u32 {
         let state = self.card.load(pfifo::ENG_STATE.offset() + 4 * number);
-        let chid = pfifo::EngState::CHID.bits();
+        let chid = EngState::CHID.bits();
         match self.owner(state & chid) {
             Some(owner) if owner.vm == vm && state != 0 => state & !chid | owner.guest,
             _ => 0,
+        }
+    }
+}
+
+impl Gate for Aggregator {
+    fn ring(&self, submission: &Submission) {
+        {
+            let mut table = self.table.lock();
+            let row = table.row(submission.chid);
+            let Some(row) = row.filter(|row| row.binding == submission.binding) else {
+                return;
+            };
+            if row.owner.is_none() {
+                return;
+            }
+            row.rung = submission.put;
+            row.in_flight = true;
+            // Under the lock: the channel could be another one at once.
+            let at = Layout::control_page(submission.chid) + userd::GP_PUT;
+            self.card
+                .write(Bar::Bar1, at, &submission.put.to_le_bytes());
+        }
+        self.counters(submission.vm)
+            .add_queue_wait(submission.guest, submission.since.elapsed());
+        let mut flights = self.flights.lock();
+        if !std::mem::replace(&mut flights.watched, true) {
+            self.rung.notify_one();
+        }
+    }
+
+    fn progress(&self, chid: u32) -> u32 {
+        self.control_load(chid, userd::GP_GET)
+    }
+
+    fn engines(&self) -> [Option<u32>; pfifo::ENGINES as usize] {
+        let mut engines = [None; pfifo::ENGINES as usize];
+        for (number, engine) in (0..).zip(&mut engines) {
+            let state = self.card.load(pfifo::ENG_STATE.offset() + 4 * number);
+            let on = EngState::from_bits_retain(state).contains(EngState::ON_CHANNEL);
+            *engine = on.then_some(state & EngState::CHID.bits());
+        }
+        engines
+    }
+
+    fn hold(&self, chid: u32, held: bool) {
+        self.change_row(chid, |row| row.held = held);
+        if held {
+            self.kick(chid);
         }
     }
 }

@@ -46,6 +46,8 @@ pub enum Event {
     Fault {
         /// The unit, 0-31.
         unit: u32,
+        /// The guest's channel, if it was one's.
+        guest: Option<u32>,
         /// Instance block (the guest's), address low and high, type.
         registers: [u32; 4],
     },
@@ -56,7 +58,7 @@ pub enum Event {
     },
     /// The machine's runlist was taken over.
     Runlist,
-    /// A non-stalling interrupt; the card does not say whose.
+    /// A non-stalling interrupt of one of the machines that have work on the card.
     Engine {
         /// Number of the engine.
         engine: usize,
@@ -115,17 +117,19 @@ impl Aggregator {
         }
         if pending.contains(pfifo::Intr::RUNLIST) {
             card.set(pfifo::INTR_RUNLIST, card.get(pfifo::INTR_RUNLIST));
-            let waiting = std::mem::take(&mut self.runlists.lock().waiting);
-            events.extend(self.machines(waiting).map(|vm| (vm, Event::Runlist)));
+            let done = self.runlist_done();
+            events.extend(self.machines(done).map(|vm| (vm, Event::Runlist)));
         }
         if pending.contains(pfifo::Intr::ENGINE) {
+            // The card says which engine, not for whom.
+            let busy = self.busy_machines();
             let source = card.get(pfifo::ENGINE_INTR_SOURCE);
             for engine in (0..16).filter(|engine| source >> engine & 1 != 0) {
                 let register = pfifo::ENGINE_INTR.offset() + 4 * engine as u32;
                 let bits = card.load(register);
                 card.store(register, bits);
-                let all = self.machines(u32::MAX);
-                events.extend(all.map(|vm| (vm, Event::Engine { engine, bits })));
+                let busy = self.machines(busy);
+                events.extend(busy.map(|vm| (vm, Event::Engine { engine, bits })));
             }
         }
     }
@@ -159,7 +163,13 @@ impl Aggregator {
             return None;
         };
         registers[0] = owner.instance;
-        Some((owner.vm, Event::Fault { unit, registers }))
+        let guest = Some(owner.guest);
+        let fault = Event::Fault {
+            unit,
+            guest,
+            registers,
+        };
+        Some((owner.vm, fault))
     }
 
     fn owner_of_instance(&self, word: u32) -> Option<Owner> {

@@ -8,17 +8,19 @@ mod channels;
 mod context;
 mod events;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use mmio::VmId;
 use mmio::layout::pagetable::Aperture;
 use mmio::regs::pfb::{self, VmFlush};
 use mmio::regs::pfifo;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::card::{Card, Registers};
+use crate::counters::Counters;
 use crate::partition::Layout;
+use crate::submission::{Dispatcher, Gate};
 use crate::vram::Vram;
 
 pub use self::channels::Owner;
@@ -31,6 +33,8 @@ pub use self::events::{Event, Shown};
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long to wait between looks at the card.
 const LOOK: Duration = Duration::from_micros(20);
+/// How long an interrupt may come behind the work that raised it.
+const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// What an operator may choose.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +60,13 @@ pub struct Aggregator {
     limits: Limits,
     /// Bytes of a PGRAPH context, as the card's firmware says.
     context_size: u32,
+    dispatcher: Arc<dyn Dispatcher>,
+    /// By machine.
+    counters: Box<[Arc<Counters>]>,
     table: Mutex<Table>,
+    flights: Mutex<Flights>,
+    /// Work is in flight again.
+    rung: Condvar,
     runlists: Mutex<Runlists>,
     /// PBDMAs whose interrupt a machine is to handle, and since when.
     handlers: Mutex<[Option<Handler>; pfifo::PBDMAS as usize]>,
@@ -75,12 +85,33 @@ struct Handler {
     since: Instant,
 }
 
+/// What is known of work on the card.
+struct Flights {
+    /// By machine, when it last had some.
+    last: Box<[Option<Instant>]>,
+    /// Somebody looks at the engines.
+    watched: bool,
+}
+
 impl Aggregator {
-    /// Takes `card` over and brings it up.
-    pub fn new(card: Arc<dyn Card>, layout: Layout, limits: Limits) -> Self {
+    /// Takes `card` over and brings it up; `dispatcher` decides when it works for whom.
+    pub fn new(
+        card: Arc<dyn Card>,
+        layout: Layout,
+        limits: Limits,
+        dispatcher: Arc<dyn Dispatcher>,
+    ) -> Arc<Self> {
+        let machines = usize::from(layout.vgpus());
         let mut aggregator = Self {
             vram: Vram::new(card.clone()),
+            dispatcher,
+            counters: (0..machines).map(|_| Arc::default()).collect(),
             table: Mutex::new(Table::new()),
+            flights: Mutex::new(Flights {
+                last: vec![None; machines].into(),
+                watched: true,
+            }),
+            rung: Condvar::new(),
             runlists: Mutex::new(Runlists::new(layout.vgpus())),
             layout,
             limits,
@@ -92,7 +123,15 @@ impl Aggregator {
             building: Mutex::default(),
         };
         aggregator.bring_up();
+        let aggregator = Arc::new(aggregator);
+        let gate: Weak<Self> = Arc::downgrade(&aggregator);
+        aggregator.dispatcher.attach(gate as Weak<dyn Gate>);
         aggregator
+    }
+
+    /// What machine `vm` costs.
+    pub fn counters(&self, vm: VmId) -> &Arc<Counters> {
+        &self.counters[usize::from(vm.0)]
     }
 
     /// The card.

@@ -4,12 +4,12 @@
 //! through the aggregator's window to video memory.
 
 use mmio::Bar;
-use mmio::layout::{instance, userd};
-use mmio::regs::{PRAMIN, pbus, pfifo};
+use mmio::layout::instance;
+use mmio::regs::{PRAMIN, pbus};
 use shadow_pt::{AddressSpace, GuestAddress, Walker};
 
 use super::VirtualGpu;
-use super::memory::{GEOMETRY, Tables};
+use super::memory::GEOMETRY;
 use crate::aggregator::Event;
 
 const PAGE: u64 = 0x1000;
@@ -68,9 +68,10 @@ impl Windows {
     }
 }
 
-/// A part of an access that is in one page of the guest's video memory, if it is in memory.
+/// A part of an access that is in one page.
 struct Part {
-    at: Option<u64>,
+    /// Where it leads, if to memory of the guest.
+    at: Option<GuestAddress>,
     len: usize,
 }
 
@@ -101,23 +102,17 @@ impl VirtualGpu {
     fn resolve(&self, bar: Bar, offset: u64, len: usize) -> Part {
         let left = (PAGE - offset % PAGE).min(len as u64);
         let at = match self.windows.lock().of(bar) {
-            Window::Physical => Some(offset),
+            Window::Physical => Some(GuestAddress::Vram(offset)),
             Window::Nothing => None,
             Window::Space(walker) => {
-                let mut tables = Tables::new(self.host.vram(), &self.partition);
                 let memory = self.memory.lock();
-                match walker.resolve(&mut tables, memory.translation(), offset) {
-                    Ok(mapping) => match mapping.at(offset) {
-                        GuestAddress::Vram(address) => Some(address),
-                        // The guest has nearer ways to its own RAM.
-                        GuestAddress::Ram(_) => None,
-                    },
-                    Err(_) => None,
-                }
+                let mut tables = memory.tables(self.host.vram(), &self.partition);
+                let mapping = walker.resolve(&mut tables, memory.translation(), offset);
+                mapping.ok().map(|mapping| mapping.at(offset))
             }
         };
         Part {
-            at: at.filter(|&at| self.partition.vram(at, left).is_some()),
+            at,
             len: left as usize,
         }
     }
@@ -127,14 +122,25 @@ impl VirtualGpu {
         let mut done = 0;
         while done < data.len() {
             let va = offset.wrapping_add(done as u64);
+            let left = (PAGE - va % PAGE).min((data.len() - done) as u64) as usize;
+            if let Some(place) = self.userd(va).filter(|_| bar == Bar::Bar1) {
+                self.userd_read(place, &mut data[done..done + left]);
+                done += left;
+                continue;
+            }
             let part = self.resolve(bar, va, data.len() - done);
             let piece = &mut data[done..done + part.len];
-            match part.at {
-                Some(at) => self.load_vram(at, piece),
-                None => {
-                    data[done..].fill(0xff);
-                    return self.aperture_fault(bar, va, FAULT_HUB | CLIENT_BAR_READ << 8);
+            let there = match part.at {
+                Some(GuestAddress::Vram(at)) => {
+                    self.load_vram(at, piece);
+                    self.partition.vram(at, part.len as u64).is_some()
                 }
+                Some(GuestAddress::Ram(at)) => self.memory.lock().ram().read(at, piece),
+                None => false,
+            };
+            if !there {
+                data[done..].fill(0xff);
+                return self.aperture_fault(bar, va, FAULT_HUB | CLIENT_BAR_READ << 8);
             }
             done += part.len;
         }
@@ -145,41 +151,24 @@ impl VirtualGpu {
         let mut done = 0;
         while done < data.len() {
             let va = offset.wrapping_add(done as u64);
+            let left = (PAGE - va % PAGE).min((data.len() - done) as u64) as usize;
+            if let Some(place) = self.userd(va).filter(|_| bar == Bar::Bar1) {
+                self.userd_write(place, &data[done..done + left]);
+                done += left;
+                continue;
+            }
             let part = self.resolve(bar, va, data.len() - done);
-            let Some(at) = part.at else {
+            let piece = &data[done..done + part.len];
+            let there = match part.at {
+                Some(GuestAddress::Vram(at)) => self.store_vram(at, piece),
+                Some(GuestAddress::Ram(at)) => self.memory.lock().ram().write(at, piece),
+                None => false,
+            };
+            if !there {
                 let kind = FAULT_HUB | FAULT_WRITE | CLIENT_BAR_WRITE << 8;
                 return self.aperture_fault(bar, va, kind);
-            };
-            self.store_vram(at, &data[done..done + part.len]);
-            done += part.len;
-        }
-        if bar == Bar::Bar1 {
-            self.doorbells(offset, data.len() as u64);
-        }
-    }
-
-    /// Rings the doorbells among the `len` bytes that were stored at `offset` of BAR1.
-    fn doorbells(&self, offset: u64, len: u64) {
-        let base = self.file.read(pfifo::BAR1_BASE.offset());
-        if base & pfifo::BAR1_BASE_ENABLE == 0 {
-            return;
-        }
-        let first = u64::from(base & 0x0fff_ffff) * userd::STRIDE;
-        let area = first..first + u64::from(pfifo::CHANNELS) * userd::STRIDE;
-        let end = offset.saturating_add(len);
-        let mut page = offset / userd::STRIDE * userd::STRIDE;
-        while page < end {
-            let put = page + userd::GP_PUT;
-            if area.contains(&page) && offset < put + 4 && put < end {
-                let mut word = [0; 4];
-                let part = self.resolve(Bar::Bar1, put, word.len());
-                if let Some(at) = part.at {
-                    self.load_vram(at, &mut word);
-                    let guest = ((page - first) / userd::STRIDE) as u32;
-                    self.doorbell(guest, u32::from_le_bytes(word));
-                }
             }
-            page += userd::STRIDE;
+            done += part.len;
         }
     }
 
@@ -191,6 +180,7 @@ impl VirtualGpu {
         let block = self.file.read(control.offset()) & 0x3fff_ffff;
         self.deliver(Event::Fault {
             unit,
+            guest: None,
             registers: [block, va as u32, (va >> 32) as u32, kind | PAGE_NOT_PRESENT],
         });
     }
@@ -219,7 +209,7 @@ impl VirtualGpu {
     }
 
     /// Loads from the guest's video memory; what is beyond it reads as ones.
-    fn load_vram(&self, address: u64, data: &mut [u8]) {
+    pub(super) fn load_vram(&self, address: u64, data: &mut [u8]) {
         match self.partition.vram(address, data.len() as u64) {
             Some(at) => self.host.vram().read(at, data),
             None => data.fill(0xff),
@@ -227,15 +217,25 @@ impl VirtualGpu {
     }
 
     /// Stores to the guest's video memory; what is beyond it is dropped. Stores to instance blocks
-    /// of channels are mirrored.
-    fn store_vram(&self, address: u64, data: &[u8]) {
+    /// of channels are mirrored. Whether all of it is there.
+    fn store_vram(&self, address: u64, data: &[u8]) -> bool {
         let len = data.len() as u64;
-        let Some(at) = self.partition.vram(address, len) else {
-            return;
-        };
-        self.host.vram().write(at, data);
+        if !self.store_plain(address, data) {
+            return false;
+        }
         if len != 0 && self.watch.any(address, len) {
             self.mirror(address, len);
         }
+        true
+    }
+
+    /// Stores to the guest's video memory what has no other effect.
+    pub(super) fn store_plain(&self, address: u64, data: &[u8]) -> bool {
+        let Some(at) = self.partition.vram(address, data.len() as u64) else {
+            return false;
+        };
+        self.host.vram().write(at, data);
+        self.times.mark(address, data.len() as u64);
+        true
     }
 }

@@ -133,11 +133,9 @@ impl VirtualGpu {
         vram.read(guest, &mut block);
         let base = vram.load_wide(guest + instance::PAGE_DIR_BASE);
         let mut memory = self.memory.lock();
-        let Some((directory, shadow, report)) = memory.attach(&self.host, &self.partition, base)
-        else {
+        let Some((directory, shadow)) = memory.attach(&self.around(), base) else {
             return;
         };
-        self.counters.add_sync(&report);
         let copy = self.host.layout().context_instance(self.vm());
         vram.write(copy, &block);
         vram.store_wide(copy + instance::PAGE_DIR_BASE, shadow);

@@ -1,7 +1,6 @@
 //! What a guest has been told and has not yet dealt with.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 
 use mmio::regs::pfifo::{self, Intr};
 use mmio::regs::pmc;
@@ -62,10 +61,16 @@ impl VirtualGpu {
 
     /// The guest is told.
     pub fn deliver(&self, event: Event) {
-        self.counters.events.fetch_add(1, Ordering::Relaxed);
+        self.counters.count(&self.counters.events);
         match event {
-            Event::Fault { unit, registers } => {
-                self.counters.faults.fetch_add(1, Ordering::Relaxed);
+            Event::Fault {
+                unit,
+                guest,
+                registers,
+            } => {
+                if let Some(guest) = guest {
+                    self.counters.add_fault(guest);
+                }
                 self.with_events(|events| {
                     let bit = 1 << unit;
                     // Of two in one unit the first stays.
@@ -83,6 +88,7 @@ impl VirtualGpu {
                 events.engines[engine] |= bits;
             }),
             Event::Hung => {
+                self.counters.count(&self.counters.hangs);
                 let code = pfifo::SCHED_ERROR_CTXSW_TIMEOUT;
                 self.file.write(pfifo::SCHED_ERROR.offset(), code);
                 self.with_events(|events| {

@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::Instant;
 
 use mmio::layout::pagetable::{Aperture, Geometry};
 use shadow_pt::{
-    AddressSpace, Algorithm, CardTables, GuestAddress, GuestTables, RamRegion, Report, Shadow,
-    TablePool, Translation, TranslationError, Untracked, Vm,
+    AddressSpace, Algorithm, CardTables, GuestAddress, GuestTables, PageTimes, RamRegion, Report,
+    Shadow, TablePool, Translation, TranslationError, Vm,
 };
 
 use crate::aggregator::Aggregator;
 use crate::card::Protection;
+use crate::counters::Counters;
+use crate::optimisations::Optimisations;
 use crate::partition::Partition;
 use crate::vram::Vram;
 
@@ -22,57 +26,103 @@ const PAGE: u64 = 0x1000;
 /// The page size that the card is set to; nouveau sets no other.
 pub const GEOMETRY: Geometry = Geometry::Large128K;
 
-/// Tables of a guest and of its shadows, in the card's memory.
-///
-/// What a guest keeps in its RAM, where no driver keeps tables, reads as empty.
+/// A guest's RAM: what of it the card may reach, and the files that it is in.
+#[derive(Default)]
+pub struct Ram(BTreeMap<u64, Region>);
+
+struct Region {
+    len: u64,
+    file: File,
+    offset: u64,
+}
+
+impl Ram {
+    /// The file with `len` bytes at guest-physical `address`, and where they are in it.
+    fn find(&self, address: u64, len: u64) -> Option<(&File, u64)> {
+        let (start, region) = self.0.range(..=address).next_back()?;
+        let within = address - start;
+        (within.checked_add(len)? <= region.len).then(|| (&region.file, region.offset + within))
+    }
+
+    /// Loads; whether all of it is there.
+    pub fn read(&self, address: u64, data: &mut [u8]) -> bool {
+        let found = self.find(address, data.len() as u64);
+        found.is_some_and(|(file, at)| file.read_exact_at(data, at).is_ok())
+    }
+
+    /// Stores; whether all of it is there.
+    pub fn write(&self, address: u64, data: &[u8]) -> bool {
+        let found = self.find(address, data.len() as u64);
+        found.is_some_and(|(file, at)| file.write_all_at(data, at).is_ok())
+    }
+}
+
+/// Tables of a guest and of its shadows.
 pub struct Tables<'a> {
     vram: &'a Vram,
     partition: &'a Partition,
-}
-
-impl<'a> Tables<'a> {
-    /// The tables of the machine with this partition.
-    pub fn new(vram: &'a Vram, partition: &'a Partition) -> Self {
-        Self { vram, partition }
-    }
-
-    fn place(&self, at: GuestAddress, len: u64) -> Option<u64> {
-        match at {
-            GuestAddress::Vram(address) => self.partition.vram(address, len),
-            GuestAddress::Ram(_) => None,
-        }
-    }
+    ram: &'a Ram,
 }
 
 impl GuestTables for Tables<'_> {
     fn read_word(&mut self, at: GuestAddress) -> u32 {
-        self.place(at, 4).map_or(0, |at| self.vram.load(at))
+        let mut word = [0; 4];
+        match at {
+            GuestAddress::Vram(address) => {
+                if let Some(at) = self.partition.vram(address, 4) {
+                    self.vram.window_read(at, &mut word);
+                }
+            }
+            GuestAddress::Ram(address) => {
+                if !self.ram.read(address, &mut word) {
+                    return 0;
+                }
+            }
+        }
+        u32::from_le_bytes(word)
     }
 
     fn read_block(&mut self, at: GuestAddress, out: &mut [u64]) {
-        out.fill(0);
-        let Some(at) = self.place(at, out.len() as u64 * 8) else {
-            return;
-        };
-        let mut bytes = [0; 4096];
-        for (n, entries) in out.chunks_mut(bytes.len() / 8).enumerate() {
+        let mut bytes = [0; PAGE as usize];
+        let mut at = at;
+        for entries in out.chunks_mut(bytes.len() / 8) {
             let bytes = &mut bytes[..entries.len() * 8];
-            self.vram.read(at + n as u64 * PAGE, bytes);
+            let there = match at {
+                GuestAddress::Vram(address) => {
+                    let at = self.partition.vram(address, bytes.len() as u64);
+                    at.is_some_and(|at| {
+                        self.vram.read(at, bytes);
+                        true
+                    })
+                }
+                GuestAddress::Ram(address) => self.ram.read(address, bytes),
+            };
+            if !there {
+                bytes.fill(0);
+            }
             for (entry, bytes) in entries.iter_mut().zip(bytes.chunks_exact(8)) {
                 *entry = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
             }
+            at = at.offset(PAGE);
         }
     }
 }
 
 impl CardTables for Tables<'_> {
     fn write_word(&mut self, address: u64, word: u32) {
-        self.vram.store(address, word);
+        self.vram.window_write(address, &word.to_le_bytes());
     }
 
     fn write_block(&mut self, address: u64, entries: &[u64]) {
-        for (at, entry) in (address..).step_by(8).zip(entries) {
-            self.vram.write(at, &entry.to_le_bytes());
+        let mut bytes = [0; PAGE as usize];
+        let mut at = address;
+        for entries in entries.chunks(bytes.len() / 8) {
+            let bytes = &mut bytes[..entries.len() * 8];
+            for (entry, bytes) in entries.iter().zip(bytes.chunks_exact_mut(8)) {
+                bytes.copy_from_slice(&entry.to_le_bytes());
+            }
+            self.vram.write_wide(at, bytes);
+            at += PAGE;
         }
     }
 }
@@ -81,25 +131,52 @@ impl CardTables for Tables<'_> {
 struct Space {
     shadow: Shadow,
     users: usize,
+    /// The guest flushed translations that the shadow still has.
+    stale: bool,
+}
+
+/// What a machine's memory work needs from around it.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    /// The card.
+    pub host: &'a Aggregator,
+    /// The machine's part of it.
+    pub partition: &'a Partition,
+    /// Which pages of its video memory it stored to.
+    pub times: &'a PageTimes,
+    /// Where work is counted.
+    pub counters: &'a Counters,
+    /// How it is done.
+    pub optimisations: Optimisations,
+}
+
+impl Around<'_> {
+    fn algorithm(&self) -> Algorithm {
+        if self.optimisations.contains(Optimisations::INCREMENTAL) {
+            Algorithm::Incremental
+        } else if self.optimisations.contains(Optimisations::BULK) {
+            Algorithm::Bulk
+        } else {
+            Algorithm::Naive
+        }
+    }
 }
 
 /// What the guest has.
 pub struct Memory {
-    /// Its RAM as the card sees it: guest-physical address and bytes.
-    regions: BTreeMap<u64, u64>,
+    ram: Ram,
     translation: Translation,
     pool: TablePool,
     spaces: HashMap<GuestAddress, Space>,
-    algorithm: Algorithm,
 }
 
 fn translation(
     partition: &Partition,
-    regions: &BTreeMap<u64, u64>,
+    regions: impl IntoIterator<Item = (u64, u64)>,
 ) -> Result<Translation, TranslationError> {
     let ram = regions
-        .iter()
-        .map(|(&start, &len)| RamRegion { start, len });
+        .into_iter()
+        .map(|(start, len)| RamRegion { start, len });
     let vram = (partition.vram.start, partition.vram_size());
     Translation::new(vram, partition.dma.start, ram)
 }
@@ -110,21 +187,33 @@ impl Memory {
     /// # Errors
     ///
     /// The partition cannot be described in page tables.
-    pub fn new(partition: &Partition, algorithm: Algorithm) -> Result<Self, TranslationError> {
-        let regions = BTreeMap::new();
+    pub fn new(partition: &Partition) -> Result<Self, TranslationError> {
         let tables = &partition.tables;
         Ok(Self {
-            translation: translation(partition, &regions)?,
-            regions,
+            translation: translation(partition, [])?,
+            ram: Ram::default(),
             pool: TablePool::new(tables.start, tables.end - tables.start),
             spaces: HashMap::new(),
-            algorithm,
         })
     }
 
     /// Where the guest's memory is for the card.
     pub fn translation(&self) -> &Translation {
         &self.translation
+    }
+
+    /// The guest's RAM.
+    pub fn ram(&self) -> &Ram {
+        &self.ram
+    }
+
+    /// The guest's tables, and the card's memory for shadows.
+    pub fn tables<'a>(&'a self, vram: &'a Vram, partition: &'a Partition) -> Tables<'a> {
+        Tables {
+            vram,
+            partition,
+            ram: &self.ram,
+        }
     }
 
     /// Shows `size` bytes of RAM at guest-physical `address` to the card.
@@ -134,78 +223,95 @@ impl Memory {
     /// They are not the guest's to have, or the card cannot map them.
     pub fn map(
         &mut self,
-        host: &Aggregator,
-        partition: &Partition,
+        around: &Around<'_>,
         (address, size): (u64, u64),
         protection: Protection,
         (file, offset): (File, u64),
     ) -> io::Result<()> {
-        if self.regions.len() >= MOST_REGIONS {
+        if self.ram.0.len() >= MOST_REGIONS {
             return Err(io::Error::other("Too many mappings"));
         }
-        let Some(iova) = partition.dma(address, size) else {
+        let Some(iova) = around.partition.dma(address, size) else {
             return Err(io::Error::other("Above what a virtual GPU reaches"));
         };
-        let mut regions = self.regions.clone();
+        let mut regions = self.regions();
         // A card does not store where it may not; a table need not know.
         regions.insert(address, size);
-        let translation = translation(partition, &regions).map_err(io::Error::other)?;
-        host.card().dma_map(iova, size, protection, file, offset)?;
-        (self.regions, self.translation) = (regions, translation);
-        self.translate_again(host, partition);
+        let translation = translation(around.partition, regions).map_err(io::Error::other)?;
+        let own = file.try_clone()?;
+        let card = around.host.card();
+        card.dma_map(iova, size, protection, file, offset)?;
+        self.translation = translation;
+        self.ram.0.insert(
+            address,
+            Region {
+                len: size,
+                file: own,
+                offset,
+            },
+        );
+        self.translate_again(around);
         Ok(())
     }
 
+    fn regions(&self) -> BTreeMap<u64, u64> {
+        let regions = self.ram.0.iter();
+        regions
+            .map(|(&start, region)| (start, region.len))
+            .collect()
+    }
+
     /// Takes the RAM inside `size` bytes at `address` away from the card.
-    pub fn unmap(&mut self, host: &Aggregator, partition: &Partition, address: u64, size: u64) {
+    pub fn unmap(&mut self, around: &Around<'_>, address: u64, size: u64) {
         let end = address.saturating_add(size);
-        let gone: Vec<(u64, u64)> = self
-            .regions
-            .range(address..end)
-            .filter(|&(start, len)| start + len <= end)
-            .map(|(&start, &len)| (start, len))
-            .collect();
-        for (start, len) in gone {
-            if let Some(iova) = partition.dma(start, len) {
-                host.card().dma_unmap(iova, len);
-            }
-            self.regions.remove(&start);
-        }
+        let inside = |start: u64, len: u64| start >= address && start + len <= end;
+        let (mut gone, mut left) = (self.regions(), self.regions());
+        gone.retain(|&start, len| inside(start, *len));
+        left.retain(|&start, len| !inside(start, *len));
         // Fewer regions of those that were accepted are as acceptable.
-        if let Ok(translation) = translation(partition, &self.regions) {
+        if let Ok(translation) = translation(around.partition, left) {
             self.translation = translation;
         }
-        self.translate_again(host, partition);
+        // First the tables, then what they led to.
+        self.translate_again(around);
+        for (start, len) in gone {
+            if let Some(iova) = around.partition.dma(start, len) {
+                around.host.card().dma_unmap(iova, len);
+            }
+            self.ram.0.remove(&start);
+        }
     }
 
     /// The directory of the card's for the guest's directory that `base` (of an instance block)
-    /// names: it has a user more. `None` if there can be none.
-    pub fn attach(
-        &mut self,
-        host: &Aggregator,
-        partition: &Partition,
-        base: u64,
-    ) -> Option<(GuestAddress, u64, Report)> {
+    /// names, up to date: it has a user more. `None` if there can be none.
+    pub fn attach(&mut self, around: &Around<'_>, base: u64) -> Option<(GuestAddress, u64)> {
         let directory = AddressSpace::new(base, 0, GEOMETRY)?.directory;
-        let mut report = Report::default();
         if !self.spaces.contains_key(&directory) {
             let shadow = Shadow::new(
                 directory,
                 GEOMETRY,
                 &mut Vm {
-                    memory: &mut Tables::new(host.vram(), partition),
+                    memory: &mut Tables {
+                        vram: around.host.vram(),
+                        partition: around.partition,
+                        ram: &self.ram,
+                    },
                     policy: &self.translation,
                     pool: &mut self.pool,
-                    tracker: &mut Untracked,
+                    tracker: around.times,
                 },
             );
-            let shadow = shadow.ok()?;
-            self.spaces.insert(directory, Space { shadow, users: 0 });
-            report = self.sync(host, partition, directory, self.algorithm);
+            let space = Space {
+                shadow: shadow.ok()?,
+                users: 0,
+                stale: true,
+            };
+            self.spaces.insert(directory, space);
         }
+        self.use_space(around, directory);
         let space = self.spaces.get_mut(&directory)?;
         space.users += 1;
-        Some((directory, space.shadow.directory(), report))
+        Some((directory, space.shadow.directory()))
     }
 
     /// The directory has a user less.
@@ -222,65 +328,81 @@ impl Memory {
         }
     }
 
-    /// The guest flushed translations of the directory that `space` (of the flush register)
-    /// names.
-    pub fn flush(&mut self, host: &Aggregator, partition: &Partition, space: u32) -> Report {
-        let target = match space & 2 {
-            0 => Aperture::Vram,
-            _ => Aperture::SysCoherent,
-        };
-        let directory = GuestAddress::new(target, u64::from(space & 0xffff_fff0) << 8);
-        self.sync(host, partition, directory, self.algorithm)
+    /// The card is about to use a directory: what was put off is done now, once for all channels.
+    pub fn use_space(&mut self, around: &Around<'_>, directory: GuestAddress) {
+        if self.spaces.get(&directory).is_some_and(|space| space.stale) {
+            self.sync(around, directory, around.algorithm());
+        }
     }
 
-    /// The guest flushed all translations.
-    pub fn flush_all(&mut self, host: &Aggregator, partition: &Partition) -> Report {
-        self.sync_all(host, partition, self.algorithm)
+    /// The guest flushed translations of the directory that `space` (of the flush register) names,
+    /// or of all.
+    pub fn flush(&mut self, around: &Around<'_>, space: Option<u32>) {
+        let directory = space.map(|space| {
+            let target = match space & 2 {
+                0 => Aperture::Vram,
+                _ => Aperture::SysCoherent,
+            };
+            GuestAddress::new(target, u64::from(space & 0xffff_fff0) << 8)
+        });
+        for (_, space) in self
+            .spaces
+            .iter_mut()
+            .filter(|(at, _)| directory.is_none_or(|directory| directory == **at))
+        {
+            space.stale = true;
+        }
+        match around.optimisations.lazy() {
+            true => around.counters.count(&around.counters.syncs_deferred),
+            false => self.catch_up(around),
+        }
+    }
+
+    /// Nothing is put off any more.
+    pub fn catch_up(&mut self, around: &Around<'_>) {
+        self.sync_stale(around, around.algorithm());
+    }
+
+    fn sync_stale(&mut self, around: &Around<'_>, algorithm: Algorithm) {
+        let stale = self.spaces.iter().filter(|(_, space)| space.stale);
+        let stale: Vec<GuestAddress> = stale.map(|(&directory, _)| directory).collect();
+        for directory in stale {
+            self.sync(around, directory, algorithm);
+        }
     }
 
     /// Entries that were translated lead elsewhere now: all are read again.
-    fn translate_again(&mut self, host: &Aggregator, partition: &Partition) {
-        self.sync_all(host, partition, Algorithm::Bulk);
-    }
-
-    fn sync_all(
-        &mut self,
-        host: &Aggregator,
-        partition: &Partition,
-        algorithm: Algorithm,
-    ) -> Report {
-        let directories: Vec<GuestAddress> = self.spaces.keys().copied().collect();
-        let mut total = Report::default();
-        for directory in directories {
-            total += self.sync(host, partition, directory, algorithm);
-        }
-        total
+    fn translate_again(&mut self, around: &Around<'_>) {
+        self.spaces
+            .values_mut()
+            .for_each(|space| space.stale = true);
+        self.sync_stale(around, Algorithm::Bulk);
     }
 
     /// Brings a shadow up to date, if there is one.
-    fn sync(
-        &mut self,
-        host: &Aggregator,
-        partition: &Partition,
-        directory: GuestAddress,
-        algorithm: Algorithm,
-    ) -> Report {
+    fn sync(&mut self, around: &Around<'_>, directory: GuestAddress, algorithm: Algorithm) {
         let Some(space) = self.spaces.get_mut(&directory) else {
-            return Report::default();
+            return;
         };
+        let begin = Instant::now();
         let mut total = Report::default();
+        space.stale = false;
         // What the first sync retires may be what it lacked.
         for _ in 0..2 {
             let (report, retired) = space.shadow.sync(
                 algorithm,
                 &mut Vm {
-                    memory: &mut Tables::new(host.vram(), partition),
+                    memory: &mut Tables {
+                        vram: around.host.vram(),
+                        partition: around.partition,
+                        ram: &self.ram,
+                    },
                     policy: &self.translation,
                     pool: &mut self.pool,
-                    tracker: &mut Untracked,
+                    tracker: around.times,
                 },
             );
-            host.flush_tlb(space.shadow.directory());
+            around.host.flush_tlb(space.shadow.directory());
             let again = report.starved != 0 && !retired.is_empty();
             self.pool.release(retired);
             total += report;
@@ -288,7 +410,7 @@ impl Memory {
                 break;
             }
         }
-        total
+        around.counters.add_sync(&total, begin.elapsed());
     }
 
     /// Forgets all address spaces: no channel uses any.
@@ -297,10 +419,5 @@ impl Memory {
             host.flush_tlb(space.shadow.directory());
             self.pool.release(space.shadow.close());
         }
-    }
-
-    /// How the shadows follow from now on.
-    pub fn set_algorithm(&mut self, algorithm: Algorithm) {
-        self.algorithm = algorithm;
     }
 }

@@ -19,7 +19,7 @@ mod watch;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use mmio::policy::{Policy, rule};
 use mmio::regs::pfb::VmFlush;
@@ -27,7 +27,7 @@ use mmio::regs::pmc::{Enable, Intr};
 use mmio::regs::{PRAMIN, PROM, board, falcon as falcons, pbus, pfb, pmc, ppci, ptimer};
 use mmio::{Bar, Hit, Kind, RegisterMap, Unit, VmId};
 use parking_lot::Mutex;
-use shadow_pt::Algorithm;
+use shadow_pt::PageTimes;
 
 use self::apertures::Windows;
 use self::config_space::ConfigSpace;
@@ -35,14 +35,15 @@ use self::events::Events;
 use self::falcon::Falcons;
 use self::interrupts::Interrupts;
 pub use self::interrupts::Slot;
-use self::memory::Memory;
-use self::pfifo::Channels;
+use self::memory::{Around, Memory};
+use self::pfifo::{Channels, Doorbells};
 use self::registers::RegisterFile;
 use self::timer::Timer;
 use self::watch::Watch;
 use crate::aggregator::{Aggregator, HostMethod};
 use crate::card::{Protection, Registers};
-use crate::counters::Counters;
+use crate::counters::{Counters, Range, Value};
+use crate::optimisations::Optimisations;
 use crate::partition::Partition;
 
 /// Registers of PFIFO and its PBDMAs.
@@ -61,13 +62,17 @@ pub struct VirtualGpu {
     falcons: Falcons,
     timer: Timer,
     channels: Mutex<Channels>,
+    doorbells: Doorbells,
     windows: Mutex<Windows>,
     memory: Mutex<Memory>,
     events: Mutex<Events>,
     /// Methods from the host side, for the first context.
     methods: Mutex<Vec<HostMethod>>,
     watch: Watch,
-    counters: Counters,
+    times: PageTimes,
+    /// The bits of [`Optimisations`].
+    optimisations: AtomicU32,
+    counters: Arc<Counters>,
 }
 
 impl VirtualGpu {
@@ -80,7 +85,7 @@ impl VirtualGpu {
         host: Arc<Aggregator>,
         vm: VmId,
         slot: Arc<dyn Slot>,
-        algorithm: Algorithm,
+        optimisations: Optimisations,
     ) -> io::Result<Self> {
         let partition = host.layout().partition(vm);
         let interrupts = Arc::new(Interrupts::new(slot));
@@ -92,12 +97,15 @@ impl VirtualGpu {
             timer: Timer::new(host.clone(), interrupts.clone())?,
             interrupts,
             channels: Mutex::default(),
+            doorbells: Doorbells::default(),
             windows: Mutex::default(),
-            memory: Mutex::new(Memory::new(&partition, algorithm).map_err(io::Error::other)?),
+            memory: Mutex::new(Memory::new(&partition).map_err(io::Error::other)?),
             events: Mutex::default(),
             methods: Mutex::default(),
             watch: Watch::new(partition.vram_size()),
-            counters: Counters::default(),
+            times: PageTimes::new(partition.vram_size()),
+            optimisations: AtomicU32::new(optimisations.bits()),
+            counters: host.counters(vm).clone(),
             partition,
             host,
         };
@@ -112,18 +120,39 @@ impl VirtualGpu {
     }
 
     /// What it has cost.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    pub fn counters(&self) -> Vec<Value> {
+        let mut values = self.counters.values();
+        values.push(Value {
+            name: "messages",
+            range: None,
+            channel: None,
+            engine: None,
+            value: self.interrupts.sent(),
+        });
+        values
     }
 
-    /// Interrupt messages sent to the guest.
-    pub fn messages(&self) -> u64 {
-        self.interrupts.sent()
+    /// How it does its work.
+    pub fn optimisations(&self) -> Optimisations {
+        Optimisations::from_bits_truncate(self.optimisations.load(Ordering::Relaxed))
     }
 
-    /// How shadow tables follow the guest's from now on.
-    pub fn set_algorithm(&self, algorithm: Algorithm) {
-        self.memory.lock().set_algorithm(algorithm);
+    /// How it does its work from now on.
+    pub fn set_optimisations(&self, optimisations: Optimisations) {
+        let bits = optimisations.bits();
+        self.optimisations.store(bits, Ordering::Relaxed);
+        // What was put off may be asked for by nobody any more.
+        self.memory.lock().catch_up(&self.around());
+    }
+
+    fn around(&self) -> Around<'_> {
+        Around {
+            host: &self.host,
+            partition: &self.partition,
+            times: &self.times,
+            counters: &self.counters,
+            optimisations: self.optimisations(),
+        }
     }
 
     /// Bytes of a BAR.
@@ -144,7 +173,7 @@ impl VirtualGpu {
 
     /// Loads from a BAR, in any length and alignment; what is not there reads as ones.
     pub fn read(&self, bar: Bar, offset: u64, data: &mut [u8]) {
-        self.counters.read(bar, data.len());
+        self.counters.read(self.range(bar, offset), data.len());
         if !self.inside(bar, offset, data.len()) {
             return data.fill(0xff);
         }
@@ -158,7 +187,7 @@ impl VirtualGpu {
 
     /// Stores to a BAR, in any length and alignment; what is not there is dropped.
     pub fn write(&self, bar: Bar, offset: u64, data: &[u8]) {
-        self.counters.write(bar, data.len());
+        self.counters.write(self.range(bar, offset), data.len());
         if !self.inside(bar, offset, data.len()) {
             return;
         }
@@ -166,6 +195,28 @@ impl VirtualGpu {
             Bar::Bar0 => self.registers_write(offset as u32, data),
             Bar::Bar1 | Bar::Bar3 => self.aperture_write(bar, offset, data),
             Bar::Bar5 => {}
+        }
+    }
+
+    /// What byte `offset` of a BAR belongs to.
+    #[inline]
+    fn range(&self, bar: Bar, offset: u64) -> Range {
+        match bar {
+            Bar::Bar0 => {
+                let offset = u32::try_from(offset).unwrap_or(u32::MAX);
+                if PRAMIN.contains(&offset) {
+                    Range::Unit(Unit::Pramin)
+                } else if PROM.contains(&offset) {
+                    Range::Unit(Unit::Prom)
+                } else {
+                    let at = self.map.lookup(offset);
+                    at.map_or(Range::Unlisted, |at| Range::Unit(at.register.unit))
+                }
+            }
+            Bar::Bar1 if self.userd(offset).is_some() => Range::Userd,
+            Bar::Bar1 => Range::Bar1,
+            Bar::Bar3 => Range::Bar3,
+            Bar::Bar5 => Range::Bar5,
         }
     }
 
@@ -245,8 +296,7 @@ impl VirtualGpu {
     pub fn store(&self, offset: u32, value: u32) {
         match rule(offset).policy {
             Policy::Forwarded | Policy::Denied => {
-                self.counters.refused.fetch_add(1, Ordering::Relaxed);
-                return;
+                return self.counters.count(&self.counters.refused);
             }
             Policy::Virtual | Policy::Shadowed => {}
         }
@@ -344,16 +394,11 @@ impl VirtualGpu {
     fn memory_store(&self, at: Hit, value: u32) -> bool {
         match at.register.id {
             pfb::VM_FLUSH if value & VmFlush::TRIGGER.bits() != 0 => {
-                self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+                self.counters.count(&self.counters.flushes);
                 let all = VmFlush::from_bits_retain(value).contains(VmFlush::ALL_PDB);
                 let space = self.file.read(pfb::VM_FLUSH_PDB.offset());
-                let mut memory = self.memory.lock();
-                let report = match all {
-                    true => memory.flush_all(&self.host, &self.partition),
-                    false => memory.flush(&self.host, &self.partition, space),
-                };
-                drop(memory);
-                self.counters.add_sync(&report);
+                let space = (!all).then_some(space);
+                self.memory.lock().flush(&self.around(), space);
                 self.windows.lock().flush();
                 false
             }
@@ -404,19 +449,13 @@ impl VirtualGpu {
     ) -> io::Result<()> {
         let range = (address, size);
         let mut memory = self.memory.lock();
-        memory.map(
-            &self.host,
-            &self.partition,
-            range,
-            protection,
-            (file, offset),
-        )
+        memory.map(&self.around(), range, protection, (file, offset))
     }
 
     /// Takes the RAM inside `size` bytes at guest-physical `address` away from the card.
     pub fn dma_unmap(&self, address: u64, size: u64) {
         let mut memory = self.memory.lock();
-        memory.unmap(&self.host, &self.partition, address, size);
+        memory.unmap(&self.around(), address, size);
     }
 
     /// A function-level reset, which a machine that leaves ends with: its channels are dead, its

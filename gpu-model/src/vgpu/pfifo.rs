@@ -1,16 +1,17 @@
 //! PFIFO of a guest: shadow channels, its runlist, kicks, and what it sees of its PBDMAs.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use mmio::layout::instance;
 use mmio::layout::pagetable::Aperture;
+use mmio::layout::{instance, userd};
 use mmio::regs::pfifo::{self, ChanState};
-use mmio::{Hit, RegId};
+use mmio::{Bar, Hit, RegId};
 use shadow_pt::GuestAddress;
 
 use super::VirtualGpu;
 use crate::aggregator::{Event, Owner, pbdma};
 use crate::card::Registers;
+use crate::partition::Layout;
 
 /// Bytes of an entry of a runlist.
 const RUNLIST_ENTRY: usize = 8;
@@ -32,6 +33,8 @@ struct Channel {
     directory: Option<GuestAddress>,
     /// What the guest's instance block said of it.
     base: u64,
+    /// What it says of the control page.
+    userd: u64,
 }
 
 /// A row of the channel table.
@@ -48,6 +51,55 @@ pub struct Channels([Row; pfifo::CHANNELS as usize]);
 impl Default for Channels {
     fn default() -> Self {
         Self([Row::default(); pfifo::CHANNELS as usize])
+    }
+}
+
+/// What doorbells need, without a lock.
+pub struct Doorbells {
+    /// Channels that exist, as bits.
+    live: [AtomicU64; pfifo::CHANNELS as usize / 64],
+    /// By channel, the put index that the guest stored last.
+    puts: [AtomicU32; pfifo::CHANNELS as usize],
+}
+
+impl Default for Doorbells {
+    fn default() -> Self {
+        Self {
+            live: Default::default(),
+            puts: [const { AtomicU32::new(0) }; pfifo::CHANNELS as usize],
+        }
+    }
+}
+
+impl Doorbells {
+    /// Whether channel `guest` exists.
+    #[inline]
+    pub fn live(&self, guest: u32) -> bool {
+        let word = self.live.get(guest as usize / 64);
+        word.is_some_and(|word| word.load(Ordering::Acquire) >> (guest % 64) & 1 != 0)
+    }
+
+    fn set_live(&self, guest: u32, live: bool) {
+        let Some(word) = self.live.get(guest as usize / 64) else {
+            return;
+        };
+        let bit = 1 << (guest % 64);
+        match live {
+            true => word.fetch_or(bit, Ordering::AcqRel),
+            false => word.fetch_and(!bit, Ordering::AcqRel),
+        };
+    }
+
+    /// The put index of channel `guest` as the guest knows it.
+    pub fn put(&self, guest: u32) -> u32 {
+        let put = self.puts.get(guest as usize);
+        put.map_or(0, |put| put.load(Ordering::Relaxed))
+    }
+
+    fn set_put(&self, guest: u32, put: u32) {
+        if let Some(to) = self.puts.get(guest as usize) {
+            to.store(put, Ordering::Relaxed);
+        }
     }
 }
 
@@ -73,7 +125,7 @@ impl VirtualGpu {
         Some(match at.register.id {
             pfifo::INTR => self.events.lock().intr().bits(),
             pfifo::RUNLIST_RD_LEN => {
-                let pending = match self.host.runlist_pending() {
+                let pending = match self.host.runlist_pending(self.vm()) {
                     true => pfifo::RUNLIST_PENDING,
                     false => 0,
                 };
@@ -132,6 +184,7 @@ impl VirtualGpu {
             pfifo::CHAN_STATE => {
                 if let Some(chid) = self.live(at.index) {
                     let runnable = ChanState::from_bits_retain(value);
+                    self.use_space_of(at.index);
                     self.host
                         .allow(chid, runnable.contains(ChanState::RUNNABLE));
                 }
@@ -144,8 +197,16 @@ impl VirtualGpu {
 
     /// The card's number of a channel that exists.
     fn live(&self, guest: u32) -> Option<u32> {
-        let row = *self.channels.lock().0.get(guest as usize)?;
-        row.channel.and_then(|_| self.partition.channel(guest))
+        let live = self.doorbells.live(guest);
+        live.then(|| self.partition.channel(guest)).flatten()
+    }
+
+    /// The card is about to use the address space of a channel.
+    fn use_space_of(&self, guest: u32) {
+        let row = self.channels.lock().0.get(guest as usize).copied();
+        if let Some(directory) = row.and_then(|row| row.channel?.directory) {
+            self.memory.lock().use_space(&self.around(), directory);
+        }
     }
 
     fn channel_state(&self, guest: u32) -> u32 {
@@ -161,12 +222,65 @@ impl VirtualGpu {
         }
     }
 
-    /// The guest rang the doorbell of a channel.
-    pub(super) fn doorbell(&self, guest: u32, put: u32) {
-        if let Some(chid) = self.live(guest) {
-            self.counters.doorbells[guest as usize].fetch_add(1, Ordering::Relaxed);
-            self.host.submit(chid, put);
+    /// Where byte `offset` of BAR1 is in the control page of a channel that exists, if it is: the
+    /// guest's number, the card's number, and the place in the page.
+    #[inline]
+    pub(super) fn userd(&self, offset: u64) -> Option<(u32, u32, u64)> {
+        let base = self.file.read(pfifo::BAR1_BASE.offset());
+        if base & pfifo::BAR1_BASE_ENABLE == 0 {
+            return None;
         }
+        let first = u64::from(base & 0x0fff_ffff) * userd::STRIDE;
+        let place = offset.checked_sub(first)?;
+        let guest = u32::try_from(place / userd::STRIDE).ok()?;
+        let chid = self.live(guest)?;
+        Some((guest, chid, place % userd::STRIDE))
+    }
+
+    /// Loads from a control page. The put index is what the guest stored: the card may not have it
+    /// yet.
+    pub(super) fn userd_read(&self, (guest, chid, place): (u32, u32, u64), data: &mut [u8]) {
+        let at = Layout::control_page(chid) + place;
+        self.host.card().read(Bar::Bar1, at, data);
+        let put = self.doorbells.put(guest).to_le_bytes();
+        for (byte, value) in (userd::GP_PUT..).zip(put) {
+            if let Some(byte) = byte
+                .checked_sub(place)
+                .and_then(|n| data.get_mut(n as usize))
+            {
+                *byte = value;
+            }
+        }
+    }
+
+    /// Stores to a control page; the put index goes to whoever decides when it is the channel's
+    /// turn.
+    pub(super) fn userd_write(&self, (guest, chid, place): (u32, u32, u64), data: &[u8]) {
+        let end = place + data.len() as u64;
+        let put = userd::GP_PUT..userd::GP_PUT + 4;
+        let page = Layout::control_page(chid);
+        for part in [place..end.min(put.start), place.max(put.end)..end] {
+            if part.start < part.end {
+                let bytes = &data[(part.start - place) as usize..(part.end - place) as usize];
+                self.host.card().write(Bar::Bar1, page + part.start, bytes);
+            }
+        }
+        if place >= put.end || end <= put.start {
+            return;
+        }
+        let mut word = self.doorbells.put(guest).to_le_bytes();
+        for (at, byte) in (place..).zip(data).filter(|(at, _)| put.contains(at)) {
+            word[(at - put.start) as usize] = *byte;
+        }
+        self.doorbell(guest, chid, u32::from_le_bytes(word));
+    }
+
+    /// The guest rang the doorbell of a channel.
+    fn doorbell(&self, guest: u32, chid: u32, put: u32) {
+        self.counters.add_doorbell(guest);
+        self.doorbells.set_put(guest, put);
+        self.use_space_of(guest);
+        self.host.submit(chid, put);
     }
 
     /// The guest stored a row of the channel table.
@@ -182,8 +296,9 @@ impl VirtualGpu {
             return;
         }
         if let Some(old) = row.channel.take() {
+            self.doorbells.set_live(guest, false);
             self.host.kill(chid);
-            self.forget(old);
+            self.forget(chid, old);
         }
         if word & pfifo::CHAN_VALID == 0 {
             return;
@@ -207,37 +322,74 @@ impl VirtualGpu {
             block,
             directory: None,
             base: 0,
+            userd: NO_TARGET,
         };
-        let userd = self.copy_block(chid, &mut channel, None);
+        self.copy_block(chid, &mut channel, None);
+        self.copy_userd(chid, channel, true);
         row.channel = Some(channel);
-        let owner = Owner {
+        self.host.bind(Owner {
             vm: self.vm(),
             guest,
             chid,
             instance: word & 0x3fff_ffff,
-        };
-        self.host.bind(owner, userd);
+        });
+        let put = self.host.control_load(chid, userd::GP_PUT);
+        self.doorbells.set_put(guest, put);
+        self.doorbells.set_live(guest, true);
     }
 
     /// A channel is no more.
-    fn forget(&self, channel: Channel) {
+    fn forget(&self, chid: u32, channel: Channel) {
+        self.copy_userd(chid, channel, false);
         self.watch.set(channel.block, false);
         if let Some(directory) = channel.directory {
             self.memory.lock().detach(&self.host, directory);
         }
     }
 
+    /// The control page of a channel is the hypervisor's, so that the card sees a put index only
+    /// when the channel's turn has come. It starts as what is in the guest's page, and is left
+    /// there.
+    fn copy_userd(&self, chid: u32, channel: Channel, there: bool) {
+        let vram = self.host.vram();
+        let page = self.host.layout().userd(chid);
+        let own = Aperture::from_target(channel.userd).and_then(|aperture| {
+            let at = GuestAddress::new(aperture, channel.userd & PAGE_MASK);
+            let memory = self.memory.lock();
+            memory.translation().card_address(at, userd::STRIDE)?;
+            Some(at)
+        });
+        let mut bytes = [0; userd::STRIDE as usize];
+        if there {
+            match own {
+                Some(GuestAddress::Vram(at)) => self.load_vram(at, &mut bytes),
+                Some(GuestAddress::Ram(at)) => {
+                    self.memory.lock().ram().read(at, &mut bytes);
+                }
+                None => {}
+            }
+            return vram.write(page, &bytes);
+        }
+        vram.read(page, &mut bytes);
+        match own {
+            Some(GuestAddress::Vram(at)) => {
+                self.store_plain(at, &bytes);
+            }
+            Some(GuestAddress::Ram(at)) => {
+                self.memory.lock().ram().write(at, &bytes);
+            }
+            None => {}
+        }
+    }
+
     /// Brings a guest's instance block to the shadow of channel `chid`: all of it, or the `part`
     /// that changed. What names memory is translated; everything else is virtual addresses and
-    /// state of the channel's own. The control page, as the card may see it.
-    fn copy_block(
-        &self,
-        chid: u32,
-        channel: &mut Channel,
-        part: Option<std::ops::Range<u64>>,
-    ) -> Option<(Aperture, u64)> {
+    /// state of the channel's own.
+    fn copy_block(&self, chid: u32, channel: &mut Channel, part: Option<std::ops::Range<u64>>) {
         let mut block: Block = [0; instance::SIZE as usize];
-        let at = self.partition.vram(channel.block, instance::SIZE)?;
+        let Some(at) = self.partition.vram(channel.block, instance::SIZE) else {
+            return;
+        };
         self.host.vram().read(at, &mut block);
 
         let base = wide(&block, instance::PAGE_DIR_BASE);
@@ -245,12 +397,9 @@ impl VirtualGpu {
             channel.base = base;
             let mut memory = self.memory.lock();
             let old = channel.directory.take();
-            let shadow = memory.attach(&self.host, &self.partition, base);
-            if let Some((directory, _, report)) = shadow {
-                channel.directory = Some(directory);
-                self.counters.add_sync(&report);
-            }
-            let shadow = shadow.map_or(NO_TARGET, |(_, shadow, _)| shadow);
+            let shadow = memory.attach(&self.around(), base);
+            channel.directory = shadow.map(|(directory, _)| directory);
+            let shadow = shadow.map_or(NO_TARGET, |(_, shadow)| shadow);
             let to = self.host.layout().instance(chid) + instance::PAGE_DIR_BASE;
             self.host.vram().write(to, &shadow.to_le_bytes());
             if let Some(old) = old {
@@ -258,15 +407,8 @@ impl VirtualGpu {
             }
         }
 
-        let userd = wide(&block, instance::USERD);
-        let userd = Aperture::from_target(userd).and_then(|aperture| {
-            let at = GuestAddress::new(aperture, userd & PAGE_MASK);
-            let memory = self.memory.lock();
-            let address = memory.translation().card_address(at, instance::SIZE)?;
-            Some((aperture, address))
-        });
-        let shown = userd.map_or(NO_TARGET, |(aperture, at)| at | aperture.target());
-        set_wide(&mut block, instance::USERD, shown);
+        channel.userd = wide(&block, instance::USERD);
+        set_wide(&mut block, instance::USERD, self.host.layout().userd(chid));
 
         let to = self.host.layout().instance(chid);
         let part = part.unwrap_or(0..instance::SIZE);
@@ -280,11 +422,11 @@ impl VirtualGpu {
                 self.host.vram().write(to + range.start, bytes);
             }
         }
-        userd
     }
 
     /// The guest stored to pages among which there are instance blocks.
     pub(super) fn mirror(&self, address: u64, len: u64) {
+        self.counters.count(&self.counters.mirrored);
         let end = address + len;
         let mut channels = self.channels.lock();
         for (guest, row) in (0..).zip(&mut channels.0) {
@@ -299,12 +441,7 @@ impl VirtualGpu {
                 continue;
             }
             let part = start - channel.block..end - channel.block;
-            let control = instance::USERD..instance::USERD + 8;
-            let moved = part.start < control.end && control.start < part.end;
-            let userd = self.copy_block(chid, channel, Some(part));
-            if moved {
-                self.host.set_control_page(chid, userd);
-            }
+            self.copy_block(chid, channel, Some(part));
         }
     }
 
@@ -327,6 +464,7 @@ impl VirtualGpu {
                 list.push(chid);
             }
         }
+        self.memory.lock().catch_up(&self.around());
         self.host.set_runlist(self.vm(), list);
     }
 
@@ -334,8 +472,10 @@ impl VirtualGpu {
     fn inject(&self, number: u32, unit: u32) {
         let state = self.host.engine_state(self.vm(), number);
         let mut block = 0;
+        let mut guilty = None;
         if state != 0 {
             let guest = state & pfifo::EngState::CHID.bits();
+            guilty = Some(guest);
             block = self.channels.lock().0[guest as usize].word & 0x3fff_ffff;
             if let Some(chid) = self.live(guest) {
                 self.host.stop(chid);
@@ -343,6 +483,7 @@ impl VirtualGpu {
         }
         self.deliver(Event::Fault {
             unit,
+            guest: guilty,
             registers: [block, 0, 0, INJECTED],
         });
     }
@@ -385,8 +526,11 @@ impl VirtualGpu {
     pub(super) fn reset_channels(&self) {
         self.host.evict(self.vm());
         let rows = std::mem::take(&mut *self.channels.lock()).0;
-        for channel in rows.iter().filter_map(|row| row.channel) {
-            self.forget(channel);
+        for (guest, row) in (0..).zip(&rows) {
+            self.doorbells.set_live(guest, false);
+            if let (Some(channel), Some(chid)) = (row.channel, self.partition.channel(guest)) {
+                self.forget(chid, channel);
+            }
         }
     }
 }

@@ -124,7 +124,7 @@ impl Rig {
             memory: &mut self.memories,
             policy: &self.policy,
             pool: &mut self.pool,
-            tracker: &mut self.times,
+            tracker: &self.times,
         }
     }
 

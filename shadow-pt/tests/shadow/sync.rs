@@ -275,9 +275,9 @@ fn a_write_that_no_tracker_saw_is_found_by_reading_all() {
     let (mut rig, mut shadow) = machine(Algorithm::Incremental);
     put(&mut rig, TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x8000).0);
     rig.times = PageTimes::new(rig::VRAM);
-    let mut blind = Untracked;
+    let blind = Untracked;
     let mut vm = rig.vm();
-    vm.tracker = &mut blind;
+    vm.tracker = &blind;
     let (report, _) = shadow.sync(Algorithm::Incremental, &mut vm);
     assert_eq!((report.ptes_scanned, report.ptes_written), (32768, 1));
 }

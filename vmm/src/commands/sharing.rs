@@ -2,29 +2,17 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
 use gf100::Config;
-use gpu_model::{Algorithm, BARS, Host, Layout, Limits, Slot, VRAM_UNIT, VirtualGpu};
+use gpu_model::{Host, Layout, Limits, Optimisations, Settings, Slot, VRAM_UNIT, VirtualGpu};
 
 use crate::size::Size;
 use crate::soft_card::SoftCard;
 
 /// Video memory for the shadow tables of each virtual GPU.
 const TABLES: u64 = 64 << 20;
-
-/// How shadow tables follow a guest's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Sync {
-    /// Everything, word by word, at every flush: as GPUvm was published.
-    Naive,
-    /// Everything, in blocks.
-    Bulk,
-    /// What differs from the last time.
-    Incremental,
-}
 
 /// Options of a shared card.
 #[derive(Debug, clap::Args)]
@@ -33,9 +21,13 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", default_value = "512M")]
     pub vram: Size,
 
-    /// How shadow page tables follow the guest's.
-    #[arg(long, value_enum, default_value = "incremental")]
-    sync: Sync,
+    /// Optimisations: none (as GPUvm was published), paper, all, or names of some.
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        default_value = "lazy-shadow,incremental,bulk"
+    )]
+    opt: Optimisations,
 
     /// Kill a channel that blocks others for so many milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 2000)]
@@ -55,15 +47,14 @@ impl Options {
         let layout = Layout::new(vgpus, each, vram).context("The card cannot be shared so")?;
         let config = Config::quadro_6000(vram);
         let card = Arc::new(SoftCard::new(config).context("Cannot build the card")?);
-        let limits = Limits {
-            hang: Duration::from_millis(self.hang_ms),
+        let settings = Settings {
+            limits: Limits {
+                hang: Duration::from_millis(self.hang_ms),
+            },
+            optimisations: self.opt,
+            ..Settings::default()
         };
-        let algorithm = match self.sync {
-            Sync::Naive => Algorithm::Naive,
-            Sync::Bulk => Algorithm::Bulk,
-            Sync::Incremental => Algorithm::Incremental,
-        };
-        Host::new(card, layout, limits, algorithm, slots).context("Cannot share the card")
+        Host::new(card, layout, settings, slots).context("Cannot share the card")
     }
 }
 
@@ -73,35 +64,19 @@ impl Options {
 ///
 /// Those of `out`.
 pub fn write_counters(vgpu: &VirtualGpu, out: &mut impl Write) -> io::Result<()> {
-    let counters = vgpu.counters();
     writeln!(out, "{}:", vgpu.vm())?;
-    for (n, bar) in BARS.iter().enumerate() {
-        writeln!(
-            out,
-            "  {bar:?}: {} reads, {} writes, {} bytes",
-            counters.reads[n].load(Ordering::Relaxed),
-            counters.writes[n].load(Ordering::Relaxed),
-            counters.bytes[n].load(Ordering::Relaxed),
-        )?;
-    }
-    for (what, counter) in [
-        ("stores refused", &counters.refused),
-        ("TLB flushes", &counters.flushes),
-        ("syncs", &counters.syncs),
-        ("entries scanned", &counters.entries_scanned),
-        ("entries written", &counters.entries_written),
-        ("entries rejected", &counters.entries_rejected),
-        ("events", &counters.events),
-        ("faults", &counters.faults),
-    ] {
-        writeln!(out, "  {what}: {}", counter.load(Ordering::Relaxed))?;
-    }
-    writeln!(out, "  interrupt messages: {}", vgpu.messages())?;
-    for (chid, doorbells) in counters.doorbells.iter().enumerate() {
-        let doorbells = doorbells.load(Ordering::Relaxed);
-        if doorbells != 0 {
-            writeln!(out, "  channel {chid}: {doorbells} doorbells")?;
+    for counter in vgpu.counters() {
+        write!(out, "  {}", counter.name)?;
+        if let Some((bar, range)) = counter.range {
+            write!(out, " {bar:?} {range}")?;
         }
+        if let Some(channel) = counter.channel {
+            write!(out, " channel {channel}")?;
+        }
+        if let Some(engine) = counter.engine {
+            write!(out, " {engine}")?;
+        }
+        writeln!(out, ": {}", counter.value)?;
     }
     Ok(())
 }

@@ -1,0 +1,80 @@
+//! Work on its way from a guest to the card, and who decides when it goes there.
+//!
+//! A doorbell of a guest does not reach the card: it becomes a [`Submission`], and the
+//! [`Dispatcher`] rings for it through the [`Gate`], at once or when its turn comes. Until then the
+//! card does not see the guest's put index, as the control page that it reads is the hypervisor's.
+
+use std::sync::{OnceLock, Weak};
+use std::time::Instant;
+
+use mmio::VmId;
+use mmio::regs::pfifo;
+
+/// Entries of an indirect buffer that a guest gave to a channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Submission {
+    /// The machine.
+    pub vm: VmId,
+    /// Its number for the channel.
+    pub guest: u32,
+    /// The card's number for it.
+    pub chid: u32,
+    /// Index of the first entry: what the last submission of the channel ended before.
+    pub first: u32,
+    /// Index behind the last entry.
+    pub put: u32,
+    /// Number of the engine that was last seen to work for the channel, if any was.
+    pub engine: Option<u32>,
+    /// When the guest rang.
+    pub since: Instant,
+    /// Which of the channels that had this number, one after the other, it is for.
+    pub(crate) binding: u64,
+}
+
+/// Decides when submissions go to the card.
+pub trait Dispatcher: Send + Sync {
+    /// The way to the card. Called once, before anything else.
+    fn attach(&self, gate: Weak<dyn Gate>);
+
+    /// A guest rang a doorbell. It waits meanwhile: this must not block.
+    fn submit(&self, submission: Submission);
+
+    /// The card's channel `chid` is no more, nor is its work.
+    fn forget(&self, chid: u32);
+}
+
+/// What a dispatcher can do with the card.
+pub trait Gate: Send + Sync {
+    /// Gives a submission to the card, and with it all earlier ones of its channel; nothing happens
+    /// if the channel is gone.
+    fn ring(&self, submission: &Submission);
+
+    /// Index of the entry that channel `chid` takes next: a submission is done when this is its
+    /// `put`.
+    fn progress(&self, chid: u32) -> u32;
+
+    /// By engine number, the card's channel that it works for.
+    fn engines(&self) -> [Option<u32>; pfifo::ENGINES as usize];
+
+    /// Lets a channel that its guest lets run do so, or holds it.
+    fn hold(&self, chid: u32, held: bool);
+}
+
+/// Lets everybody have the card at once.
+#[derive(Default)]
+pub struct Direct(OnceLock<Weak<dyn Gate>>);
+
+impl Dispatcher for Direct {
+    fn attach(&self, gate: Weak<dyn Gate>) {
+        // There is one card.
+        let _ = self.0.set(gate);
+    }
+
+    fn submit(&self, submission: Submission) {
+        if let Some(gate) = self.0.get().and_then(Weak::upgrade) {
+            gate.ring(&submission);
+        }
+    }
+
+    fn forget(&self, _chid: u32) {}
+}
