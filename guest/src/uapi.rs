@@ -30,12 +30,18 @@ const fn iowr<T>(number: u64) -> u64 {
 }
 
 pub const DRM_IOCTL_VERSION: u64 = iowr::<DrmVersion>(0x00);
+pub const DRM_IOCTL_GET_UNIQUE: u64 = iowr::<DrmUnique>(0x01);
 pub const DRM_IOCTL_GEM_CLOSE: u64 = iow::<GemClose>(0x09);
+pub const DRM_IOCTL_GET_CAP: u64 = iowr::<GetCap>(0x0c);
+pub const DRM_IOCTL_PRIME_HANDLE_TO_FD: u64 = iowr::<PrimeHandle>(0x2d);
+pub const DRM_IOCTL_PRIME_FD_TO_HANDLE: u64 = iowr::<PrimeHandle>(0x2e);
 pub const GETPARAM: u64 = iowr::<GetParam>(DRM_COMMAND_BASE);
 pub const CHANNEL_ALLOC: u64 = iowr::<ChannelAlloc>(DRM_COMMAND_BASE + 0x02);
 pub const CHANNEL_FREE: u64 = iow::<ChannelFree>(DRM_COMMAND_BASE + 0x03);
 pub const GROBJ_ALLOC: u64 = iow::<GrobjAlloc>(DRM_COMMAND_BASE + 0x04);
 pub const GPUOBJ_FREE: u64 = iow::<GpuobjFree>(DRM_COMMAND_BASE + 0x06);
+/// Its argument has no fixed size, so a request is known by its number alone.
+pub const NVIF_NUMBER: u64 = DRM_COMMAND_BASE + 0x07;
 pub const GEM_NEW: u64 = iowr::<GemNew>(DRM_COMMAND_BASE + 0x40);
 pub const GEM_PUSHBUF: u64 = iowr::<GemPushbuf>(DRM_COMMAND_BASE + 0x41);
 pub const GEM_CPU_PREP: u64 = iow::<GemCpuPrep>(DRM_COMMAND_BASE + 0x42);
@@ -55,6 +61,11 @@ pub const GETPARAM_HAS_BO_USAGE: u64 = 15;
 pub const GETPARAM_VRAM_BAR_SIZE: u64 = 18;
 /// Not in Linux 6.1.
 pub const GETPARAM_VRAM_USED: u64 = 19;
+
+pub const DRM_CAP_PRIME: u64 = 0x5;
+pub const DRM_CAP_TIMESTAMP_MONOTONIC: u64 = 0x6;
+pub const DRM_PRIME_CAP_IMPORT: u64 = 0x1;
+pub const DRM_PRIME_CAP_EXPORT: u64 = 0x2;
 
 pub const GEM_DOMAIN_VRAM: u32 = 1 << 1;
 pub const GEM_DOMAIN_GART: u32 = 1 << 2;
@@ -87,6 +98,28 @@ pub struct DrmVersion {
     pub date: *mut u8,
     pub desc_len: usize,
     pub desc: *mut u8,
+}
+
+#[repr(C)]
+#[derive(Debug)]
+pub struct DrmUnique {
+    pub unique_len: usize,
+    pub unique: *mut u8,
+}
+
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct GetCap {
+    pub capability: u64,
+    pub value: u64,
+}
+
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct PrimeHandle {
+    pub handle: u32,
+    pub flags: u32,
+    pub fd: i32,
 }
 
 #[repr(C)]
@@ -220,6 +253,90 @@ pub struct GemCpuFini {
     pub handle: u32,
 }
 
+/// The tree of objects behind `NVIF`: each request is a header, then what its type says.
+///
+/// Source: K61 `include/nvif/ioctl.h`, `include/nvif/cl0080.h`, `include/nvif/class.h`, `nouveau_abi16.c
+/// nouveau_abi16_usif`.
+pub mod nvif {
+    pub const SCLASS: u8 = 0x01;
+    pub const NEW: u8 = 0x02;
+    pub const DEL: u8 = 0x03;
+    pub const MTHD: u8 = 0x04;
+    /// `route` of a request whose `token` is a channel's number.
+    pub const ROUTE_ABI16: u8 = 0xff;
+    /// Class of a device.
+    pub const NV_DEVICE: i32 = 0x0080;
+    /// Class of software's methods.
+    pub const SW_GF100: i32 = -0x7;
+    /// Method of a device: what it is.
+    pub const NV_DEVICE_V0_INFO: u8 = 0x00;
+    pub const NV_DEVICE_INFO_V0_PCIE: u8 = 0x03;
+    pub const NV_DEVICE_INFO_V0_FERMI: u8 = 0x07;
+
+    #[repr(C)]
+    #[derive(Debug, Default, Clone, Copy)]
+    pub struct Ioctl {
+        pub version: u8,
+        pub r#type: u8,
+        pub pad02: [u8; 4],
+        pub owner: u8,
+        pub route: u8,
+        pub token: u64,
+        pub object: u64,
+    }
+
+    #[repr(C)]
+    #[derive(Debug, Default, Clone, Copy)]
+    pub struct New {
+        pub version: u8,
+        pub pad01: [u8; 6],
+        pub route: u8,
+        pub token: u64,
+        pub object: u64,
+        pub handle: u32,
+        pub oclass: i32,
+    }
+
+    #[repr(C)]
+    #[derive(Debug, Default, Clone, Copy)]
+    pub struct Sclass {
+        pub version: u8,
+        pub count: u8,
+        pub pad02: [u8; 6],
+    }
+
+    #[repr(C)]
+    #[derive(Debug, Default, Clone, Copy)]
+    pub struct Oclass {
+        pub oclass: i32,
+        pub minver: i16,
+        pub maxver: i16,
+    }
+
+    #[repr(C)]
+    #[derive(Debug, Default, Clone, Copy)]
+    pub struct Mthd {
+        pub version: u8,
+        pub method: u8,
+        pub pad02: [u8; 6],
+    }
+
+    #[repr(C)]
+    #[derive(Debug, Clone, Copy)]
+    pub struct DeviceInfo {
+        pub version: u8,
+        pub platform: u8,
+        pub chipset: u16,
+        pub revision: u8,
+        pub family: u8,
+        pub pad06: [u8; 2],
+        pub ram_size: u64,
+        pub ram_user: u64,
+        pub chip: [u8; 16],
+        pub name: [u8; 64],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::mem::offset_of;
@@ -231,6 +348,11 @@ mod tests {
         assert_eq!(size_of::<DrmVersion>(), 64);
         assert_eq!(size_of::<GemClose>(), 8);
         assert_eq!(size_of::<GetParam>(), 16);
+        assert_eq!(size_of::<PrimeHandle>(), 12);
+        assert_eq!(size_of::<nvif::Ioctl>(), 24);
+        assert_eq!(size_of::<nvif::New>(), 32);
+        assert_eq!(size_of::<nvif::Mthd>(), 8);
+        assert_eq!(size_of::<nvif::DeviceInfo>(), 104);
         assert_eq!(size_of::<ChannelAlloc>(), 88);
         assert_eq!(size_of::<ChannelFree>(), 4);
         assert_eq!(size_of::<GrobjAlloc>(), 12);
@@ -261,6 +383,8 @@ mod tests {
         // As a C program with the kernel headers prints them.
         assert_eq!(DRM_IOCTL_VERSION, 0xc040_6400);
         assert_eq!(DRM_IOCTL_GEM_CLOSE, 0x4008_6409);
+        assert_eq!(DRM_IOCTL_GET_CAP, 0xc010_640c);
+        assert_eq!(DRM_IOCTL_PRIME_HANDLE_TO_FD, 0xc00c_642d);
         assert_eq!(GETPARAM, 0xc010_6440);
         assert_eq!(CHANNEL_ALLOC, 0xc058_6442);
         assert_eq!(CHANNEL_FREE, 0x4004_6443);

@@ -20,6 +20,7 @@ pub mod memory;
 pub mod memory_slots;
 pub mod metrics;
 pub mod pci;
+pub mod rootfs;
 pub mod seccomp;
 pub mod size;
 pub mod soft_card;

@@ -2,6 +2,7 @@
 
 pub mod ctl;
 pub mod doctor;
+pub mod exec;
 pub mod gpu;
 pub mod run;
 pub mod serve;
@@ -37,6 +38,8 @@ enum Command {
     Ctl(ctl::Args),
     /// Say what this host can do, and what the other commands make of it.
     Doctor(doctor::Args),
+    /// Run a program on the software card, with no virtual machine.
+    Exec(exec::Args),
     /// Serve the software card to a VMM over a vfio-user socket.
     Gpu(gpu::Args),
     /// Share one card as several virtual GPUs over vfio-user sockets.
@@ -55,6 +58,7 @@ impl Cli {
             Command::Run(args) => run::run(args),
             Command::Ctl(args) => ctl::run(args),
             Command::Doctor(args) => doctor::run(args),
+            Command::Exec(args) => exec::run(args),
             Command::Gpu(args) => gpu::run(args),
             Command::Serve(args) => serve::run(args),
             Command::Trace(args) => trace::run(args),

@@ -1,0 +1,30 @@
+//! What the user can choose, by environment variables that `gpuvm exec` sets.
+
+use std::env;
+use std::time::Duration;
+
+/// MiB of video memory.
+const VRAM: &str = "GF100_VRAM_MIB";
+/// Seconds that a submission may take, 0 for any time.
+const TIMEOUT: &str = "GF100_TIMEOUT";
+
+/// The choices.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bytes of video memory.
+    pub vram: u64,
+    /// How long a submission may take before its channel is killed.
+    pub timeout: Option<Duration>,
+}
+
+impl Settings {
+    /// Those of this process's environment. What makes no sense counts as not chosen.
+    pub fn from_environment() -> Self {
+        let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+        let timeout = number(TIMEOUT).unwrap_or(600);
+        Self {
+            vram: number(VRAM).unwrap_or(1536) << 20,
+            timeout: (timeout > 0).then(|| Duration::from_secs(timeout)),
+        }
+    }
+}
