@@ -295,13 +295,20 @@ impl Device {
             .find(|channel| channel.instance().address == at)
     }
 
-    /// Kills a channel: it runs no more, and whatever `engine` did for it is gone.
+    /// Kills a channel: it runs no more, and whatever `engine` did for it is gone. `acknowledge`
+    /// lets go of the unit that reported what it dies of, once the channel has no leave to run.
     ///
     /// Source: K61 `nvkm/engine/fifo/gf100.c gf100_fifo_recover, gf100_fifo_recover_work`.
-    pub fn kill(&self, channel: &Channel, engine: Option<u32>, why: &str) {
+    pub fn kill(
+        &self,
+        channel: &Channel,
+        engine: Option<u32>,
+        why: &str,
+        acknowledge: impl FnOnce(),
+    ) {
         let channels = self.channels.lock();
         if !channel.die(why) {
-            return;
+            return acknowledge();
         }
         eprintln!("gf100-drm: channel {} killed: {why}", channel.chid());
         self.write(pfifo::CHAN_STATE, channel.chid(), channel_state(false));
@@ -318,6 +325,7 @@ impl Device {
                 self.start_graphics();
             }
         }
+        acknowledge();
         self.submit_runlist(&channels);
         if let Some(engine) = engine {
             self.write(pfifo::ENG_FAULT, 0, 1 << engine);

@@ -62,7 +62,6 @@ fn fifo(device: &Device) {
     if pending.contains(pfifo::Intr::VM_FAULT) {
         for unit in bits(device.read(pfifo::VM_FAULT_SOURCE, 0)) {
             fault(device, unit);
-            device.write(pfifo::VM_FAULT_SOURCE, 0, 1 << unit);
         }
     }
     if pending.contains(pfifo::Intr::PBDMA) {
@@ -86,8 +85,9 @@ fn fault(device: &Device, unit: u32) {
         pfifo::VM_FAULT_TYPE,
     ]
     .map(|register| device.read(register, unit));
+    let acknowledge = || device.write(pfifo::VM_FAULT_SOURCE, 0, 1 << unit);
     let Some(channel) = device.channel_at(instance) else {
-        return;
+        return acknowledge();
     };
     let engine = match unit {
         unit if unit == FaultUnit::Ce0 as u32 => Some(4),
@@ -105,7 +105,7 @@ fn fault(device: &Device, unit: u32) {
         _ => "no access",
     };
     let why = format!("{what} at {address:#x} by unit {unit:#x} faulted: {reason} ({kind:#010x})");
-    device.kill(&channel, engine, &why);
+    device.kill(&channel, engine, &why, acknowledge);
 }
 
 /// A PBDMA stopped.
@@ -122,7 +122,7 @@ fn pbdma(device: &Device, unit: u32) {
         );
         let channels = device.channels();
         if let Some(channel) = channels.iter().find(|channel| channel.chid() == chid) {
-            device.kill(channel, None, &why);
+            return device.kill(channel, None, &why, || device.skip_method(unit));
         }
     }
     device.skip_method(unit);
@@ -133,6 +133,11 @@ fn graphics(device: &Device) {
     let pending = pgraph::Intr::from_bits_retain(device.read(pgraph::INTR, 0));
     let address = device.read(pgraph::TRAPPED_ADDR, 0);
     let data = device.read(pgraph::TRAPPED_DATA, 0);
+    let acknowledge = || {
+        device.write(pgraph::INTR, 0, pending.bits());
+        let pull = pgraph::FifoControl::PULL | pgraph::FifoControl::UNK16;
+        device.write(pgraph::FIFO_CONTROL, 0, pull.bits());
+    };
     let (method, subchannel) = (address & 0x3ffc, address >> 16 & 7);
     let class = device.read(pgraph::SUBCHANNEL_CLASS, subchannel) & 0xffff;
     let errors = pgraph::Intr::ILLEGAL_MTHD
@@ -152,12 +157,10 @@ fn graphics(device: &Device) {
         }
         let current = device.read(pgraph::FECS_CHAN, 0);
         if let Some(channel) = device.channel_at(current) {
-            device.kill(&channel, Some(GRAPHICS), &why);
+            return device.kill(&channel, Some(GRAPHICS), &why, acknowledge);
         }
     }
-    device.write(pgraph::INTR, 0, pending.bits());
-    let pull = pgraph::FifoControl::PULL | pgraph::FifoControl::UNK16;
-    device.write(pgraph::FIFO_CONTROL, 0, pull.bits());
+    acknowledge();
 }
 
 /// What PGRAPH's units trapped on.
@@ -216,7 +219,7 @@ fn end_overdue(device: &Device) {
     for channel in device.channels() {
         if channel.stuck_for() > limit {
             let why = format!("a submission takes longer than {} s", limit.as_secs());
-            device.kill(&channel, Some(GRAPHICS), &why);
+            device.kill(&channel, Some(GRAPHICS), &why, || ());
         }
     }
 }
