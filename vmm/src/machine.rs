@@ -1,7 +1,7 @@
 //! One virtual machine: built, run, taken down.
 
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -14,13 +14,13 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::boot::{self, BootError, BootSource, Entry};
 use crate::bus::{AddressSpace, BusError};
-use crate::control::{ControlServer, Controller, Switches};
+use crate::control::{Controller, Seat, Switches};
 use crate::devices::keyboard::Keyboard;
 use crate::devices::power::{self, Power};
 use crate::devices::serial::Serial;
 use crate::ending::{EndSwitch, Ending};
 use crate::gpu::{self, GpuConfig, GpuError};
-use crate::io::{self as events, Console, LoopError, Output, Signals, Subscriber};
+use crate::io::{self as events, Console, ConsolePlace, LoopError, Subscriber};
 use crate::irq::Interrupts;
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::memory_slots::MemorySlots;
@@ -44,8 +44,14 @@ pub struct MachineConfig {
     pub memory: u64,
     /// Number of processors.
     pub cpus: u8,
-    /// Where to listen for actions.
-    pub control: Option<PathBuf>,
+    /// Its number among the machines that share a card.
+    pub id: VmId,
+    /// Where an operator finds it.
+    pub seat: Arc<Seat>,
+    /// Counts what it does.
+    pub metrics: Metrics,
+    /// Where its console is.
+    pub console: ConsolePlace,
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<DiskOptions>,
     /// The GPU, if there is one.
@@ -92,14 +98,9 @@ pub enum MachineError {
     /// There is no GPU for it.
     #[error(transparent)]
     Gpu(#[from] GpuError),
-    /// The control socket cannot be had.
-    #[error("Cannot listen at {}", path.display())]
-    Control {
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    /// Its console cannot be had.
+    #[error("Cannot open the console {0:?}")]
+    Console(ConsolePlace, #[source] io::Error),
     /// Threads, events or signals could not be had.
     #[error("Cannot set up the machine's threads")]
     Io(#[from] io::Error),
@@ -111,6 +112,7 @@ pub enum MachineError {
 /// A running machine.
 pub struct Machine {
     end: Arc<EndSwitch>,
+    seat: Arc<Seat>,
     io: JoinHandle<Result<(), LoopError>>,
     vcpus: Team,
     /// Behind the processors, which must not run without them.
@@ -130,14 +132,13 @@ impl Drop for Devices {
 impl Machine {
     /// Builds the machine and lets it run.
     pub fn start(config: &MachineConfig) -> Result<Self, MachineError> {
-        events::block_signals()?;
         install_kick_handler()?;
         let vm = Arc::new(KvmVm::new()?);
         check_size(&vm, config.memory)?;
         let memory = memory::create(config.memory)?;
         let slots = map_memory(&*vm, &memory)?;
         let end = Arc::new(EndSwitch::new()?);
-        let metrics = Arc::new(Metrics::default());
+        let metrics = config.metrics.clone();
 
         let ops: Arc<dyn VmOps> = vm.clone();
         let interrupts = Interrupts::new(Arc::clone(&ops));
@@ -145,7 +146,7 @@ impl Machine {
         let devices = Devices(Arc::clone(&space));
         let memory_slots = MemorySlots::from(slots);
         let pci = PciHost::new(
-            VmId(0),
+            config.id,
             Arc::clone(&ops),
             Arc::clone(&space),
             config.memory,
@@ -153,7 +154,7 @@ impl Machine {
         )?;
         pci.plug(Arc::new(HostBridge::new()))?;
         pci.connect()?;
-        let mut subscribers = board(&space, &interrupts, &end)?;
+        let mut subscribers = board(&space, &interrupts, &end, &config.console)?;
         if let Some(gpu) = &config.gpu {
             let board = gpu::Board {
                 vm: ops,
@@ -189,22 +190,25 @@ impl Machine {
             .collect::<Result<_, MachineError>>()?;
         let vcpus = Team::start(vcpus, Arc::clone(&gate), config.seccomp)?;
 
-        if let Some(path) = &config.control {
-            let controller = Controller {
-                gate,
-                vcpus: vcpus.kicks(),
-                end: Arc::clone(&end),
-                metrics,
-                switches: switches(),
-                memory: config.memory,
-                started: Instant::now(),
-            };
-            subscribers.push(Box::new(listen(path, controller)?));
-        }
         let io = spawn_loop(subscribers, Arc::clone(&end), config.seccomp)?;
-        info!(cpus = config.cpus, memory = config.memory, "started");
+        config.seat.occupy(Controller {
+            gate,
+            vcpus: vcpus.kicks(),
+            end: Arc::clone(&end),
+            metrics,
+            switches: switches(),
+            memory: config.memory,
+            started: Instant::now(),
+        });
+        info!(
+            vm = config.seat.name(),
+            cpus = config.cpus,
+            memory = config.memory,
+            "started"
+        );
         Ok(Machine {
             end,
+            seat: Arc::clone(&config.seat),
             io,
             vcpus,
             devices,
@@ -215,6 +219,7 @@ impl Machine {
     /// Waits for the machine's end and takes it down.
     pub fn wait(self) -> Result<Ending, MachineError> {
         let served = self.io.join();
+        self.seat.leave();
         drop(self.vcpus);
         drop(self.devices);
         if let Ok(result) = served {
@@ -224,7 +229,7 @@ impl Machine {
             .end
             .pulled()
             .unwrap_or_else(|| Ending::Crash("the event loop panicked".into()));
-        info!(?ending, "ended");
+        info!(vm = self.seat.name(), ?ending, "ended");
         Ok(ending)
     }
 }
@@ -260,13 +265,6 @@ fn map_memory(vm: &dyn VmOps, memory: &GuestMemory) -> Result<u32, VmError> {
     Ok(slots)
 }
 
-fn listen(path: &Path, controller: Controller) -> Result<ControlServer, MachineError> {
-    ControlServer::bind(path, Arc::new(controller)).map_err(|source| MachineError::Control {
-        path: path.into(),
-        source,
-    })
-}
-
 /// What can be switched on every machine.
 fn switches() -> Switches {
     let mut switches = Switches::default();
@@ -293,6 +291,7 @@ fn board(
     space: &AddressSpace,
     interrupts: &Interrupts,
     end: &Arc<EndSwitch>,
+    console: &ConsolePlace,
 ) -> Result<Vec<Subscriber>, MachineError> {
     space.add_pio(
         layout::POWER,
@@ -302,17 +301,17 @@ fn board(
     space.add_pio(layout::I8042, 5, Arc::new(Keyboard::new(Arc::clone(end))))?;
 
     let drained = EventFd::new(EFD_NONBLOCK)?;
+    let place = |error| MachineError::Console(console.clone(), error);
     let serial = Serial::new(
         interrupts.edge(layout::COM1_IRQ)?,
         drained.try_clone()?,
-        Output::new(Arc::clone(end)),
+        console.output(Arc::clone(end)).map_err(place)?,
     );
     space.add_pio(layout::COM1, 8, serial.clone())?;
-    let stdin = io::stdin();
-    let interactive = stdin.is_terminal();
-    let console = Console::new(stdin, serial, drained, Arc::clone(end), interactive);
-    let signals = Signals::new(Arc::clone(end))?;
-    Ok(vec![Box::new(console), Box::new(signals)])
+    let input = console.input().map_err(place)?;
+    let interactive = input.is_terminal();
+    let console = Console::new(input, serial, drained, Arc::clone(end), interactive);
+    Ok(vec![Box::new(console)])
 }
 
 /// A virtio device and what its counters call it.

@@ -62,7 +62,7 @@ pub enum Entry {
 }
 
 /// What to start.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootSource {
     /// A bzImage, or an ELF file with a PVH note.
     pub kernel: PathBuf,

@@ -4,6 +4,7 @@ pub mod ctl;
 pub mod doctor;
 pub mod exec;
 pub mod gpu;
+mod guest;
 pub mod run;
 pub mod serve;
 mod sharing;
@@ -32,7 +33,7 @@ pub struct Cli {
 /// [`Cli::run`].
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a guest.
+    /// Run guests.
     Run(run::Args),
     /// Send one action to a running machine and print its answer.
     Ctl(ctl::Args),

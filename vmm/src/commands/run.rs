@@ -1,64 +1,63 @@
-//! `gpuvm run`: one guest.
+//! `gpuvm run`: guests with their GPUs.
 
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
-use gpu_model::Host;
+use gpu_model::{Host, Slot};
+use mmio::VmId;
 use tracing::info;
 
+use super::guest::{Guest, GuestOptions};
 use super::sharing;
-use crate::boot::BootSource;
+use crate::control::{ControlServer, Fleet, Seat};
 use crate::ending::Ending;
 use crate::gpu::{GpuConfig, VirtualSlot, Wires};
-use crate::machine::{Machine, MachineConfig};
+use crate::io::{self as events, ConsolePlace, Signals, Subscriber};
+use crate::machine::{Machine, MachineConfig, MachineError};
+use crate::metrics::Metrics;
 use crate::seccomp::{self, Sandbox, SeccompMode};
-use crate::size::Size;
 use crate::terminal::RawTerminal;
-use crate::virtio::DiskOptions;
+
+/// Most guests on one card.
+const MOST_GUESTS: u16 = 8;
 
 /// Arguments of `gpuvm run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The kernel: a bzImage, or an ELF file with a PVH entry point.
-    #[arg(long, value_name = "FILE")]
-    kernel: PathBuf,
+    #[command(flatten)]
+    guest: GuestOptions,
 
-    /// The initial RAM disk.
-    #[arg(long, value_name = "FILE")]
-    initrd: Option<PathBuf>,
+    /// A guest, described by a file with the same options as keys: name, kernel, initrd, cmdline,
+    /// memory, cpus, disk, console. May be given several times; all share the card.
+    #[arg(long, value_name = "FILE.toml", conflicts_with = "vms")]
+    vm: Vec<PathBuf>,
 
-    /// The kernel's command line.
-    #[arg(long, default_value = "console=ttyS0")]
-    cmdline: String,
+    /// So many guests that are alike.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_GUESTS)))]
+    vms: u16,
 
-    /// RAM, with K, M or G behind the number.
-    #[arg(long, value_name = "SIZE", default_value = "1G")]
-    memory: Size,
+    /// Write the guests' consoles to files here, NAME.log. Without it, the console of a single
+    /// guest is the terminal, and those of several are lines behind their names.
+    #[arg(long, value_name = "DIR")]
+    console_dir: Option<PathBuf>,
 
-    /// Number of virtual CPUs.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
-    cpus: u8,
-
-    /// A raw disk image; may be given several times.
-    #[arg(long, value_name = "FILE[,ro]")]
-    disk: Vec<DiskOptions>,
-
-    /// The GPU that the guest gets.
+    /// The GPU that the guests get.
     #[arg(long, value_enum, value_name = "GPU", default_value_t)]
     gpu: Gpu,
 
-    /// How the guest gets it.
+    /// How a guest gets it.
     #[arg(long, value_enum, value_name = "MODE", default_value_t = Mode::Fv)]
     mode: Mode,
 
     #[command(flatten)]
     sharing: sharing::Options,
 
-    /// Print what the virtual GPU cost at the end, to standard error.
+    /// Print what each virtual GPU cost at the end, to standard error.
     #[arg(long)]
     stats: bool,
 
@@ -70,15 +69,15 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "MODE", default_value_t)]
     seccomp: SeccompMode,
 
-    /// What to do when the guest resets itself.
+    /// What to do when a guest resets itself.
     #[arg(long, value_enum, default_value_t = OnReset::Restart)]
     on_reset: OnReset,
 }
 
-/// Where the guest's GPU comes from.
+/// Where the guests' GPUs come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Gpu {
-    /// There is none.
+    /// There are none.
     #[default]
     None,
     /// A software card in this process.
@@ -99,50 +98,181 @@ enum Mode {
 enum OnReset {
     /// The guest starts anew.
     Restart,
-    /// The command exits with status 3.
+    /// It has ended, with status 3.
     Exit,
 }
 
-/// Runs the guest until it ends; the exit status says how (see [`Ending::exit_code`]).
+impl Args {
+    fn guests(&self) -> anyhow::Result<Vec<Guest>> {
+        let guests: Vec<Guest> = if self.vm.is_empty() {
+            (0..self.vms)
+                .map(|n| self.guest.guest(format!("vm{n}")))
+                .collect::<anyhow::Result<_>>()?
+        } else {
+            let files = self.vm.iter().enumerate();
+            files
+                .map(|(n, file)| self.guest.guest_in(file, format!("vm{n}")))
+                .collect::<anyhow::Result<_>>()?
+        };
+        if guests.len() > usize::from(MOST_GUESTS) {
+            bail!("{} guests: 1 to {MOST_GUESTS} are possible", guests.len());
+        }
+        for (n, guest) in guests.iter().enumerate() {
+            if guests[..n].iter().any(|other| other.name == guest.name) {
+                bail!("Two guests are called {}", guest.name);
+            }
+        }
+        Ok(guests)
+    }
+
+    fn console(&self, guest: &Guest, alone: bool) -> ConsolePlace {
+        if let Some(file) = &guest.console {
+            return ConsolePlace::File(file.clone());
+        }
+        match &self.console_dir {
+            Some(directory) => ConsolePlace::File(directory.join(format!("{}.log", guest.name))),
+            None if alone => ConsolePlace::Terminal,
+            None => ConsolePlace::Lines(guest.name.clone()),
+        }
+    }
+
+    /// The card, if it is shared, and what each of `guests` gets of it.
+    fn gpus(&self, guests: usize) -> anyhow::Result<(Option<Host>, Vec<Option<GpuConfig>>)> {
+        match (self.gpu, self.mode) {
+            (Gpu::None, _) => Ok((None, vec![None; guests])),
+            (Gpu::Soft, Mode::Passthrough) => {
+                let vram = self.sharing.vram.bytes();
+                Ok((None, vec![Some(GpuConfig::Soft { vram }); guests]))
+            }
+            (Gpu::Soft, Mode::Fv) => {
+                let wires: Vec<Arc<Wires>> = (0..guests).map(|_| Arc::default()).collect();
+                let slots = wires.iter().map(|wires| wires.clone() as Arc<dyn Slot>);
+                let host = self.sharing.share_soft(slots.collect())?;
+                let parts = host.vgpus().iter().zip(wires).map(|(vgpu, wires)| {
+                    let vgpu = vgpu.clone();
+                    Some(GpuConfig::Virtual(VirtualSlot { vgpu, wires }))
+                });
+                let parts = parts.collect();
+                Ok((Some(host), parts))
+            }
+        }
+    }
+}
+
+/// Runs the guests until all have ended; the exit status says how (see [`Ending::exit_code`]). Of
+/// several guests, that of the first counts that did not end by a power-off.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let guests = args.guests()?;
+    // Before there are other threads: signals are for the one that waits for them.
+    events::block_signals().context("Cannot block signals")?;
     let _terminal = RawTerminal::new().context("Cannot set up the terminal")?;
     seccomp::enter(Sandbox::Process, args.seccomp)?;
-    let wires: Arc<Wires> = Arc::default();
-    let host = match (args.gpu, args.mode) {
-        (Gpu::Soft, Mode::Fv) => Some(args.sharing.share_soft(vec![wires.clone()])?),
-        _ => None,
-    };
-    let vgpu = host.as_ref().map(|host| host.vgpus()[0].clone());
-    let config = MachineConfig {
-        boot: BootSource {
-            kernel: args.kernel,
-            initrd: args.initrd,
-            cmdline: args.cmdline,
-        },
-        memory: args.memory.bytes(),
-        cpus: args.cpus,
-        control: args.control,
-        disks: args.disk,
-        gpu: match (args.gpu, vgpu) {
-            (Gpu::None, _) => None,
-            (Gpu::Soft, None) => Some(GpuConfig::Soft {
-                vram: args.sharing.vram.bytes(),
-            }),
-            (Gpu::Soft, Some(vgpu)) => Some(GpuConfig::Virtual(VirtualSlot { vgpu, wires })),
-        },
-        seccomp: args.seccomp,
-    };
-    let ending = loop {
-        let ending = Machine::start(&config)?.wait()?;
-        if ending != Ending::Reset || args.on_reset == OnReset::Exit {
-            break ending;
-        }
-        info!("restarting");
-    };
+    let (host, gpus) = args.gpus(guests.len())?;
+    let metrics = Metrics::default();
+    let configs: Vec<MachineConfig> = (0..)
+        .zip(guests.iter().zip(gpus))
+        .map(|(id, (guest, gpu))| MachineConfig {
+            id: VmId(id),
+            seat: Seat::new(&guest.name),
+            metrics: metrics.of_vm(&guest.name),
+            console: args.console(guest, guests.len() == 1),
+            boot: guest.boot.clone(),
+            memory: guest.memory.bytes(),
+            cpus: guest.cpus,
+            disks: guest.disks.clone(),
+            gpu,
+            seccomp: args.seccomp,
+        })
+        .collect();
+    let seats = configs.iter().map(|config| config.seat.clone()).collect();
+    let fleet = Arc::new(Fleet::new(seats, metrics)?);
+    let operator = serve_operator(&fleet, &args)?;
+    let endings = run_all(configs, &fleet, args.on_reset);
+    fleet.closed().pull(Ending::Stopped);
+    if let Ok(served) = operator.join() {
+        served?;
+    }
     if args.stats {
         for vgpu in host.iter().flat_map(Host::vgpus) {
             sharing::write_counters(vgpu, &mut io::stderr())?;
         }
     }
-    Ok(ending.exit_code())
+    let endings = endings?;
+    let worst = endings.iter().find(|ending| **ending != Ending::PowerOff);
+    Ok(worst.unwrap_or(&Ending::PowerOff).exit_code())
+}
+
+/// Starts the thread that listens to the operator.
+fn serve_operator(
+    fleet: &Arc<Fleet>,
+    args: &Args,
+) -> anyhow::Result<JoinHandle<Result<(), events::LoopError>>> {
+    let signals = Signals::new(fleet.clone()).context("Cannot wait for signals")?;
+    let mut subscribers: Vec<Subscriber> = vec![Box::new(signals)];
+    if let Some(path) = &args.control {
+        let server = ControlServer::bind(path, fleet.clone())
+            .with_context(|| format!("Cannot listen at {}", path.display()))?;
+        subscribers.push(Box::new(server));
+    }
+    let (closed, seccomp) = (fleet.closed().clone(), args.seccomp);
+    thread::Builder::new()
+        .name("operator".into())
+        .spawn(move || events::serve(subscribers, &closed, seccomp))
+        .context("Cannot start a thread")
+}
+
+/// Runs machines side by side; how each ended. When one cannot run, all end.
+fn run_all(
+    configs: Vec<MachineConfig>,
+    fleet: &Arc<Fleet>,
+    on_reset: OnReset,
+) -> anyhow::Result<Vec<Ending>> {
+    let threads = configs
+        .into_iter()
+        .map(|config| {
+            let fleet = fleet.clone();
+            let name = config.seat.name().to_owned();
+            let thread = thread::Builder::new().name(name.clone()).spawn(move || {
+                let result = run_one(&config, on_reset);
+                if result.is_err() {
+                    fleet.end(&Ending::Stopped);
+                }
+                result
+            });
+            thread
+                .map(|thread| (name, thread))
+                .context("Cannot start a thread")
+        })
+        .collect::<anyhow::Result<Vec<_>>>()
+        .inspect_err(|_| fleet.end(&Ending::Stopped))?;
+    let mut endings = Vec::new();
+    let mut failure = None;
+    for (name, thread) in threads {
+        match thread.join() {
+            Ok(Ok(ending)) => endings.push(ending),
+            Ok(Err(error)) => {
+                failure.get_or_insert(anyhow::Error::new(error).context(format!("{name} failed")));
+            }
+            // It was reported where it happened.
+            Err(_) => endings.push(Ending::Crash("the VMM panicked".into())),
+        }
+    }
+    match failure {
+        Some(failure) => Err(failure),
+        None => Ok(endings),
+    }
+}
+
+/// Runs one machine, again after each reset.
+fn run_one(config: &MachineConfig, on_reset: OnReset) -> Result<Ending, MachineError> {
+    loop {
+        let ending = Machine::start(config)?.wait()?;
+        if let Some(ending) = config.seat.ended() {
+            return Ok(ending);
+        }
+        if ending != Ending::Reset || on_reset == OnReset::Exit {
+            return Ok(ending);
+        }
+        info!(vm = config.seat.name(), "restarting");
+    }
 }

@@ -29,6 +29,17 @@ pub enum Action {
     },
 }
 
+/// An [`Action`] and whom it is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The machine; without a name, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<String>,
+    /// What is to be done.
+    #[serde(flatten)]
+    pub action: Action,
+}
+
 /// A machine's answer to one [`Action`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -41,6 +52,8 @@ pub enum Reply {
     Counters(BTreeMap<String, u64>),
     /// Text to be printed as it is.
     Text(String),
+    /// The answers of several machines, by name.
+    All(BTreeMap<String, Reply>),
     /// Not done, and why.
     Error(String),
 }
@@ -66,6 +79,8 @@ pub enum RunState {
     Running,
     /// They are held.
     Paused,
+    /// There are none: the machine has ended, or is about to start.
+    Off,
 }
 
 #[cfg(test)]
@@ -83,6 +98,21 @@ mod tests {
 
         assert_eq!(line, r#"{"action":"set","switch":"lazy","value":"on"}"#);
         assert_eq!(serde_json::from_str::<Action>(&line).unwrap(), set);
+    }
+
+    #[test]
+    fn request_for_one_machine_is_flat_as_well() {
+        let request = Request {
+            vm: Some("vm1".into()),
+            action: Action::Stop,
+        };
+
+        let line = serde_json::to_string(&request).unwrap();
+
+        assert_eq!(line, r#"{"vm":"vm1","action":"stop"}"#);
+        assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+        let all: Request = serde_json::from_str(r#"{"action":"stop"}"#).unwrap();
+        assert_eq!(all.vm, None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use super::{Action, Reply};
+use super::{Reply, Request};
 
 /// Why a call got no answer.
 #[derive(Debug, Error)]
@@ -22,7 +22,7 @@ pub enum ClientError {
     Malformed(#[from] serde_json::Error),
 }
 
-/// A connection to a machine's control socket.
+/// A connection to a control socket.
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<UnixStream>,
@@ -37,9 +37,9 @@ impl Client {
         })
     }
 
-    /// Sends `action` and waits for its answer.
-    pub fn call(&mut self, action: &Action) -> Result<Reply, ClientError> {
-        let mut line = serde_json::to_vec(action)?;
+    /// Sends `request` and waits for its answer.
+    pub fn call(&mut self, request: &Request) -> Result<Reply, ClientError> {
+        let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         self.stream.get_mut().write_all(&line)?;
 

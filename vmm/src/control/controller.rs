@@ -21,7 +21,7 @@ pub struct Controller {
     /// Ends the machine.
     pub end: Arc<EndSwitch>,
     /// Its counters.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
     /// Its switches.
     pub switches: Switches,
     /// Bytes of RAM.
@@ -85,16 +85,11 @@ impl Controller {
             gate: Arc::default(),
             vcpus: Vec::new(),
             end: Arc::new(EndSwitch::new().unwrap()),
-            metrics: Arc::default(),
+            metrics: Metrics::default(),
             switches: Switches::default(),
             memory: 0,
             started: Instant::now(),
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn end(&self) -> &Arc<EndSwitch> {
-        &self.end
     }
 }
 

@@ -12,7 +12,7 @@ use event_manager::{EventOps, Events, MutEventSubscriber};
 use tracing::debug;
 use vmm_sys_util::epoll::EventSet;
 
-use super::{Controller, Reply};
+use super::{Fleet, Reply};
 use crate::io::watch;
 
 /// Most clients at a time.
@@ -22,13 +22,13 @@ const LONGEST_LINE: usize = 64 << 10;
 /// How long a client may take to read its answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The control socket of one machine. Its file goes with it.
+/// The control socket of a process. Its file goes with it.
 #[derive(Debug)]
 pub struct ControlServer {
     listener: UnixListener,
     path: PathBuf,
     clients: BTreeMap<RawFd, Connection>,
-    controller: Arc<Controller>,
+    fleet: Arc<Fleet>,
 }
 
 #[derive(Debug)]
@@ -38,9 +38,9 @@ struct Connection {
 }
 
 impl ControlServer {
-    /// Listens at `path` for actions that `controller` performs. A socket that a machine left
-    /// behind there is replaced.
-    pub fn bind(path: &Path, controller: Arc<Controller>) -> io::Result<Self> {
+    /// Listens at `path` for requests that `fleet` performs. A socket that somebody left behind
+    /// there is replaced.
+    pub fn bind(path: &Path, fleet: Arc<Fleet>) -> io::Result<Self> {
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 if UnixStream::connect(path).is_ok() {
@@ -56,7 +56,7 @@ impl ControlServer {
             listener,
             path: path.into(),
             clients: BTreeMap::new(),
-            controller,
+            fleet,
         })
     }
 
@@ -80,7 +80,7 @@ impl ControlServer {
 
 impl Connection {
     /// Reads what is there and answers whole lines; `false` when the client is to go.
-    fn serve(&mut self, controller: &Controller) -> bool {
+    fn serve(&mut self, fleet: &Fleet) -> bool {
         let mut bytes = [0; 4096];
         let count = match self.stream.read(&mut bytes) {
             Ok(0) => return false,
@@ -90,16 +90,16 @@ impl Connection {
         self.line.extend_from_slice(&bytes[..count]);
         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.line.drain(..=end).collect();
-            if self.answer(&line, controller).is_err() {
+            if self.answer(&line, fleet).is_err() {
                 return false;
             }
         }
         self.line.len() <= LONGEST_LINE
     }
 
-    fn answer(&mut self, line: &[u8], controller: &Controller) -> io::Result<()> {
+    fn answer(&mut self, line: &[u8], fleet: &Fleet) -> io::Result<()> {
         let reply = match serde_json::from_slice(line) {
-            Ok(action) => controller.perform(&action),
+            Ok(request) => fleet.perform(&request),
             Err(error) => Reply::Error(format!("not an action: {error}")),
         };
         let mut answer = serde_json::to_vec(&reply)?;
@@ -118,7 +118,7 @@ impl MutEventSubscriber for ControlServer {
         if fd == self.listener.as_raw_fd() {
             self.accept(ops);
         } else if let Some(client) = self.clients.get_mut(&fd)
-            && !client.serve(&self.controller)
+            && !client.serve(&self.fleet)
         {
             // Its descriptor is closed behind this, which would end the watch as well.
             let _ = ops.remove(Events::empty(&client.stream));
@@ -137,21 +137,35 @@ impl Drop for ControlServer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Action, Client, RunState};
+    use crate::control::{Action, Client, Controller, Request, RunState, Seat};
+    use crate::ending::Ending;
     use crate::io::{Subscriber, serve};
+    use crate::metrics::Metrics;
     use crate::seccomp::SeccompMode;
 
-    /// Serves a controller without processors while `talk` runs; `talk` must stop the machine.
+    fn fleet() -> Arc<Fleet> {
+        let seat = Seat::new("vm0");
+        seat.occupy(Controller::for_test());
+        Arc::new(Fleet::new(vec![seat], Metrics::default()).unwrap())
+    }
+
+    fn for_all(action: Action) -> Request {
+        Request { vm: None, action }
+    }
+
+    /// Serves a machine without processors while `talk` runs.
     fn with_server(talk: impl FnOnce(&Path)) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control");
-        let controller = Arc::new(Controller::for_test());
-        let server = ControlServer::bind(&path, Arc::clone(&controller)).unwrap();
+        let fleet = fleet();
+        let server = ControlServer::bind(&path, Arc::clone(&fleet)).unwrap();
+        let closed = Arc::clone(fleet.closed());
         let thread = std::thread::spawn(move || {
             let subscribers: Vec<Subscriber> = vec![Box::new(server)];
-            serve(subscribers, controller.end(), SeccompMode::On).unwrap();
+            serve(subscribers, &closed, SeccompMode::On).unwrap();
         });
         talk(&path);
+        fleet.closed().pull(Ending::Stopped);
         thread.join().unwrap();
         assert!(!path.exists());
     }
@@ -160,12 +174,12 @@ mod tests {
     fn client_gets_an_answer_to_each_action() {
         with_server(|path| {
             let mut client = Client::connect(path).unwrap();
-            assert_eq!(client.call(&Action::Pause).unwrap(), Reply::Done);
-            let Reply::Status(status) = client.call(&Action::Status).unwrap() else {
+            assert_eq!(client.call(&for_all(Action::Pause)).unwrap(), Reply::Done);
+            let Reply::Status(status) = client.call(&for_all(Action::Status)).unwrap() else {
                 panic!("no status");
             };
             assert_eq!(status.state, RunState::Paused);
-            assert_eq!(client.call(&Action::Stop).unwrap(), Reply::Done);
+            assert_eq!(client.call(&for_all(Action::Stop)).unwrap(), Reply::Done);
         });
     }
 
@@ -185,7 +199,7 @@ mod tests {
             assert!(!matches!(stream.read(&mut answer), Ok(1..)));
 
             let mut client = Client::connect(path).unwrap();
-            assert_eq!(client.call(&Action::Stop).unwrap(), Reply::Done);
+            assert_eq!(client.call(&for_all(Action::Stop)).unwrap(), Reply::Done);
         });
     }
 
@@ -194,11 +208,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control");
         drop(UnixListener::bind(&path).unwrap());
-        let controller = Arc::new(Controller::for_test());
+        let fleet = fleet();
 
-        let _server = ControlServer::bind(&path, Arc::clone(&controller)).unwrap();
+        let _server = ControlServer::bind(&path, Arc::clone(&fleet)).unwrap();
 
-        let error = ControlServer::bind(&path, controller).unwrap_err();
+        let error = ControlServer::bind(&path, fleet).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

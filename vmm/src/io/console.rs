@@ -1,7 +1,10 @@
 //! Between the operator's standard streams and the guest's serial port.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
@@ -14,22 +17,51 @@ use crate::ending::{EndSwitch, Ending};
 
 /// Most bytes taken from standard input ahead of the guest.
 const AHEAD: usize = 256;
+/// Longest line that is kept together.
+const LONGEST_LINE: usize = 4096;
 /// Ctrl-A: the next key is for the VMM.
 const ESCAPE: u8 = 0x01;
 /// After [`ESCAPE`]: end the machine.
 const ESCAPE_QUIT: u8 = b'x';
 
-/// Standard output, unbuffered: the end of a crash is what matters most.
-#[derive(Debug)]
-pub struct Output {
-    end: Arc<EndSwitch>,
+/// Where a guest's console is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ConsolePlace {
+    /// Standard input and output.
+    #[default]
+    Terminal,
+    /// Standard output, each line behind the machine's name.
+    Lines(String),
+    /// A file, which is replaced.
+    File(PathBuf),
 }
 
-impl Output {
-    /// Standard output of the machine that `end` ends.
-    pub fn new(end: Arc<EndSwitch>) -> Self {
-        Output { end }
+impl ConsolePlace {
+    /// Where output goes, of the machine that `end` ends.
+    pub fn output(&self, end: Arc<EndSwitch>) -> io::Result<Box<dyn Write + Send>> {
+        Ok(match self {
+            ConsolePlace::Terminal => Box::new(Output { end }),
+            ConsolePlace::Lines(name) => Box::new(Lines {
+                prefix: format!("{name}| ").into_bytes(),
+                line: Vec::new(),
+                out: Output { end },
+            }),
+            ConsolePlace::File(path) => Box::new(File::create(path)?),
+        })
     }
+
+    /// Where input comes from.
+    pub fn input(&self) -> io::Result<File> {
+        match self {
+            ConsolePlace::Terminal => Ok(io::stdin().as_fd().try_clone_to_owned()?.into()),
+            _ => File::open("/dev/null"),
+        }
+    }
+}
+
+/// Standard output, unbuffered: the end of a crash is what matters most.
+struct Output {
+    end: Arc<EndSwitch>,
 }
 
 impl Write for Output {
@@ -50,6 +82,43 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Output in whole lines, so that those of several machines do not mix.
+struct Lines<W: Write> {
+    prefix: Vec<u8>,
+    line: Vec<u8>,
+    out: W,
+}
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for &byte in bytes {
+            if self.line.is_empty() {
+                self.line.extend_from_slice(&self.prefix);
+            }
+            self.line.push(byte);
+            if byte == b'\n' || self.line.len() >= LONGEST_LINE {
+                self.flush()?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut line = std::mem::take(&mut self.line);
+        if line.last().is_some_and(|last| *last != b'\n') {
+            line.push(b'\n');
+        }
+        self.out.write_all(&line)
+    }
+}
+
+impl<W: Write> Drop for Lines<W> {
+    fn drop(&mut self) {
+        // There is nobody left to tell.
+        let _ = self.flush();
     }
 }
 
@@ -156,8 +225,6 @@ impl<R: Read + std::os::fd::AsRawFd + Send, W: Write + Send> MutEventSubscriber 
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
     use vm_device::DevicePio;
     use vm_device::bus::PioAddress;
     use vmm_sys_util::eventfd::EFD_NONBLOCK;
@@ -197,6 +264,22 @@ mod tests {
 
         assert_eq!(received(&console), ESCAPE);
         assert_eq!(console.end.pulled(), None);
+    }
+
+    #[test]
+    fn lines_are_whole_and_named() {
+        let mut lines = Lines {
+            prefix: b"vm1| ".to_vec(),
+            line: Vec::new(),
+            out: Vec::new(),
+        };
+
+        lines.write_all(b"login").unwrap();
+        assert_eq!(lines.out, b"");
+        lines.write_all(b": a\nrest").unwrap();
+        lines.flush().unwrap();
+
+        assert_eq!(lines.out, b"vm1| login: a\nvm1| rest\n");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The machine's second kind of thread: one event loop that serves console, signals, control
-//! socket and queues.
+//! The second kind of thread: an event loop. That of a machine serves console and queues, that of
+//! the process signals and the control socket.
 
 mod console;
 mod signals;
@@ -13,7 +13,7 @@ use vmm_sys_util::epoll::EventSet;
 use crate::ending::EndSwitch;
 use crate::seccomp::{self, Sandbox, SeccompError, SeccompMode};
 
-pub use console::{Console, Output};
+pub use console::{Console, ConsolePlace};
 pub use signals::{Signals, block_signals};
 
 /// Anything that waits for events on the loop.
@@ -30,7 +30,7 @@ pub enum LoopError {
     Seccomp(#[from] SeccompError),
 }
 
-/// Serves `subscribers` until the machine ends, under a filter of system calls.
+/// Serves `subscribers` until `end` is pulled, under a filter of system calls.
 pub fn serve(
     subscribers: Vec<Subscriber>,
     end: &Arc<EndSwitch>,

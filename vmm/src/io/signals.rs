@@ -1,4 +1,4 @@
-//! Signals that end the machine.
+//! Signals that end all machines.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -9,7 +9,8 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::signal::{block_signal, create_sigset};
 
 use super::watch;
-use crate::ending::{EndSwitch, Ending};
+use crate::control::Fleet;
+use crate::ending::Ending;
 
 const SIGNALS: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
@@ -25,16 +26,16 @@ pub fn block_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the machine when a signal arrives.
+/// Ends all machines when a signal arrives.
 #[derive(Debug)]
 pub struct Signals {
     fd: OwnedFd,
-    end: Arc<EndSwitch>,
+    fleet: Arc<Fleet>,
 }
 
 impl Signals {
     /// Waits for the signals that [`block_signals`] held back.
-    pub fn new(end: Arc<EndSwitch>) -> io::Result<Self> {
+    pub fn new(fleet: Arc<Fleet>) -> io::Result<Self> {
         let set = create_sigset(&SIGNALS).map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
         // SAFETY: `set` is an initialised signal set.
@@ -44,7 +45,7 @@ impl Signals {
         }
         // SAFETY: `fd` was just created and nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Signals { fd, end })
+        Ok(Signals { fd, fleet })
     }
 
     fn take(&self) -> Option<i32> {
@@ -64,7 +65,7 @@ impl MutEventSubscriber for Signals {
 
     fn process(&mut self, _events: Events, _ops: &mut EventOps) {
         if let Some(signal) = self.take() {
-            self.end.pull(Ending::Signal(signal));
+            self.fleet.end(&Ending::Signal(signal));
         }
     }
 }
