@@ -115,8 +115,9 @@ impl DmaSpace {
 
     /// Opens a window: `size` bytes of `file` from `offset` appear at `iova`.
     ///
-    /// The file must not shrink while the window is open: a card that reads a page that is gone
-    /// dies of a bus error of the host.
+    /// Should the file shrink while the window is open, the window is lost: the access that finds
+    /// out reads zeros, and later ones find nothing there. For that, the process gets a handler of
+    /// SIGBUS.
     ///
     /// # Errors
     ///
@@ -130,7 +131,8 @@ impl DmaSpace {
         offset: u64,
     ) -> Result<(), DmaError> {
         let len = Self::check_shape(iova, size, offset)?;
-        let mapping = Mapping::file(file, offset, len, protection.write).map_err(DmaError::Map)?;
+        let mapping =
+            Mapping::foreign(&file, offset, len, protection.write).map_err(DmaError::Map)?;
         self.insert(iova, size, protection, mapping)
     }
 
@@ -206,7 +208,7 @@ impl DmaSpace {
         let window = next
             .checked_sub(1)
             .map(|index| &windows[index])
-            .filter(|window| iova < window.end())
+            .filter(|window| iova < window.end() && !window.mapping.lost())
             .ok_or(BusError::Nothing { address: iova })?;
         let allowed = match write {
             true => window.protection.write,
@@ -381,6 +383,50 @@ pub(super) mod tests {
         assert_eq!(Arc::strong_count(&pages), 2);
         dma.unmap(0x5000, 0x1000);
         assert_eq!(Arc::strong_count(&pages), 1);
+    }
+
+    #[test]
+    fn a_window_whose_file_shrinks_is_lost_and_nothing_else() {
+        let (dma, shared) = space();
+        let file = memory_file(0x4000);
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xab; 0x4000], 0).unwrap();
+        let copy = file.try_clone().unwrap();
+        dma.map(0x1_0000, 0x4000, Protection::READ_WRITE, file, 0)
+            .unwrap();
+        dma.map(
+            0x2_0000,
+            0x1000,
+            Protection::READ_WRITE,
+            memory_file(0x1000),
+            0,
+        )
+        .unwrap();
+        let guard = shared.gate.enter();
+        let span = dma.span(&guard, 0x1_0000, true).unwrap();
+        assert_eq!(span.load::<u8>(0x3000), Some(0xab));
+        copy.set_len(0x3000).unwrap();
+        let mut page = [1; 0x1000];
+        assert_eq!(span.skip(0x3000).copy_to(&mut page), 0x1000);
+        assert_eq!(page, [0; 0x1000]);
+        drop(guard);
+        for iova in [0x1_0000, 0x1_3000] {
+            assert_eq!(
+                reach(&dma, &shared.gate, iova, false),
+                Err(BusError::Nothing { address: iova })
+            );
+        }
+        assert_eq!(reach(&dma, &shared.gate, 0x2_0000, true), Ok(0x1000));
+        assert_eq!(dma.unmap(0, u64::MAX), 0x5000);
+        // Its place is free for memory that is there.
+        dma.map(
+            0x1_0000,
+            0x1000,
+            Protection::READ_WRITE,
+            memory_file(0x1000),
+            0,
+        )
+        .unwrap();
+        assert_eq!(reach(&dma, &shared.gate, 0x1_0000, true), Ok(0x1000));
     }
 
     #[test]

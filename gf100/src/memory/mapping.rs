@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
+use super::lost::{self, Watch};
 use super::span::HostSpan;
 
 /// Host memory that stays mapped as long as this value lives.
@@ -17,8 +18,10 @@ pub(super) struct Mapping {
 }
 
 enum Backing {
-    /// Mapped by us from a file.
-    File(File),
+    /// Mapped by us from a file of our own.
+    File { file: File, _pages: Pages },
+    /// Mapped by us from a file that somebody else may shrink. The watch ends before the mapping.
+    Foreign { watch: Watch, _pages: Pages },
     /// Mapped by somebody else, who keeps it while this lives.
     Owner { _owner: Box<dyn Any + Send + Sync> },
 }
@@ -39,38 +42,35 @@ impl Mapping {
         // SAFETY: just created and owned by nobody else.
         let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
         file.set_len(len as u64)?;
-        Self::file(file, 0, len, true)
+        let pages = Pages::map(&file, 0, len, true)?;
+        Ok(Self {
+            ptr: pages.ptr,
+            len,
+            writable: true,
+            backing: Backing::File {
+                file,
+                _pages: pages,
+            },
+        })
     }
 
-    /// `len` bytes of `file` from `offset`.
-    pub(super) fn file(file: File, offset: u64, len: usize, writable: bool) -> io::Result<Self> {
-        let end = offset.checked_add(len as u64);
-        // Beyond its end a file maps, but kills whoever touches it.
-        if len == 0 || end.is_none_or(|end| file.metadata().is_ok_and(|meta| end > meta.len())) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let offset = libc::off_t::try_from(offset)
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
-        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
-        let ptr = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                protection,
-                libc::MAP_SHARED | libc::MAP_NORESERVE,
-                file.as_raw_fd(),
-                offset,
-            )
-        };
-        if ptr == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
+    /// `len` bytes of somebody's `file` from `offset`. Should the file shrink, they are
+    /// [`Mapping::lost`].
+    pub(super) fn foreign(
+        file: &File,
+        offset: u64,
+        len: usize,
+        writable: bool,
+    ) -> io::Result<Self> {
+        let pages = Pages::map(file, offset, len, writable)?;
         Ok(Self {
-            ptr: NonNull::new(ptr.cast()).ok_or(io::ErrorKind::OutOfMemory)?,
+            ptr: pages.ptr,
             len,
             writable,
-            backing: Backing::File(file),
+            backing: Backing::Foreign {
+                watch: lost::watch(pages.ptr, len)?,
+                _pages: pages,
+            },
         })
     }
 
@@ -101,8 +101,17 @@ impl Mapping {
     /// The file under it, if we mapped it.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.backing {
-            Backing::File(file) => Some(file.as_fd()),
-            Backing::Owner { .. } => None,
+            Backing::File { file, .. } => Some(file.as_fd()),
+            Backing::Foreign { .. } | Backing::Owner { .. } => None,
+        }
+    }
+
+    /// The memory went away: what is there now are zeros that nobody shares.
+    #[inline]
+    pub(super) fn lost(&self) -> bool {
+        match &self.backing {
+            Backing::Foreign { watch, .. } => watch.lost(),
+            Backing::File { .. } | Backing::Owner { .. } => false,
         }
     }
 
@@ -114,11 +123,44 @@ impl Mapping {
     }
 }
 
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        if let Backing::File(_) = self.backing {
-            // SAFETY: our own mapping; spans of it borrow `self`.
-            unsafe { libc::munmap(self.ptr.as_ptr().cast(), self.len) };
+/// A mapping of part of a file.
+struct Pages {
+    ptr: NonNull<u8>,
+    len: usize,
+}
+
+impl Pages {
+    fn map(file: &File, offset: u64, len: usize, writable: bool) -> io::Result<Self> {
+        let end = offset.checked_add(len as u64);
+        // Beyond its end a file maps, but nobody can touch it.
+        if len == 0 || end.is_none_or(|end| file.metadata().is_ok_and(|meta| end > meta.len())) {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
+        let offset = libc::off_t::try_from(offset)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let ptr = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len,
+                protection,
+                libc::MAP_SHARED | libc::MAP_NORESERVE,
+                file.as_raw_fd(),
+                offset,
+            )
+        };
+        if ptr == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let ptr = NonNull::new(ptr.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { ptr, len })
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping; spans of it borrow the `Mapping` that has it.
+        unsafe { libc::munmap(self.ptr.as_ptr().cast(), self.len) };
     }
 }

@@ -25,6 +25,7 @@ mod dma;
 mod epoch;
 mod fault;
 mod gate;
+mod lost;
 mod mapping;
 mod mmu;
 mod span;
