@@ -120,6 +120,21 @@ impl Buffer {
         self.domain
     }
 
+    /// Asks for the buffer in `domain`, which has to be among those that it was made for: the
+    /// next submission with it has the kernel move it there.
+    pub fn place(&mut self, domain: Domain) {
+        self.domain = domain;
+    }
+
+    /// Where the buffer is, if it was made for more than one domain; else where it may be.
+    pub fn location(&self) -> Result<Domain> {
+        Ok(match self.info()?.domain {
+            uapi::GEM_DOMAIN_VRAM => Domain::Vram,
+            uapi::GEM_DOMAIN_GART => Domain::Gart,
+            _ => Domain::Any,
+        })
+    }
+
     pub(crate) fn handle(&self) -> u32 {
         self.info.handle
     }

@@ -54,6 +54,12 @@ pub const CASES: &[Case] = &[
         run: within_vram,
     },
     Case {
+        name: "kernel-moves",
+        about: "the kernel moves a buffer out of VRAM and back, with its content",
+        seconds: 60,
+        run: kernel_moves,
+    },
+    Case {
         name: "all-on-one-channel",
         about: "the three engines take turns on one channel",
         seconds: 60,
@@ -295,6 +301,28 @@ fn within_vram(context: &Context) -> Result<()> {
         pattern
             .check(back.quads()?, 0, 0, BYTES)
             .context(engine.name())?;
+    }
+    Ok(())
+}
+
+fn kernel_moves(context: &Context) -> Result<()> {
+    const BYTES: u64 = 1 << 20;
+    let device = context.open()?;
+    let mut channel = channel_with(&device, Engine::Ce0)?;
+    let pattern = Pattern::new(9);
+    let source = filled(&device, BYTES, pattern)?;
+    let back = Buffer::new(&device, Domain::Gart, BYTES)?;
+    let mut moved = Buffer::new(&device, Domain::Any, BYTES)?;
+    copy_all(&mut channel, Engine::Ce0, &source, &moved, BYTES)?;
+    for domain in [Domain::Gart, Domain::Vram] {
+        moved.place(domain);
+        copy_all(&mut channel, Engine::Ce0, &moved, &back, BYTES)?;
+        let location = moved.location()?;
+        ensure!(location == domain, "The buffer is in {location:?}");
+        pattern
+            .check(back.quads()?, 0, 0, BYTES)
+            .with_context(|| format!("in {domain:?}"))?;
+        Pattern::new(0).fill(back.quads()?);
     }
     Ok(())
 }
