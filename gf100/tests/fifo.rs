@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mmio::layout::pushbuffer::{Header, IbEntry, Mode, method};
 use mmio::layout::userd;
-use mmio::regs::pfifo::{self, Intr, PbdmaIntr};
+use mmio::regs::pfifo::{self, EngState, Intr, PbdmaIntr};
 use mmio::regs::pmc::{self, Enable};
 
 use rig::{DATA_VA, Rig, bind_copy, copy, incr, semaphore};
@@ -460,6 +460,114 @@ fn frozen_engines_take_nothing_and_kicks_still_work() {
     rig.kick(1);
     rig.write(pfifo::ENG_FREEZE, 0, 0);
     rig.wait("the engine", || rig.load(0x40) == 1);
+}
+
+/// Brings a channel to CE0 and lets the engine stop there, waiting for software.
+fn stall_copy_engine(rig: &mut Rig) -> rig::Channel {
+    // Start the firmware.
+    for (register, value) in [(0x104014, !0u32), (0x104100, 2), (0x104048, 3)] {
+        rig.card
+            .write(mmio::Bar::Bar0, register, &value.to_le_bytes());
+    }
+    let mut channel = rig.channel(1);
+    let mut words = bind_copy(4, 0);
+    words.extend(incr(4, 0x308, &[0xabcd]));
+    channel.push(rig, &words);
+    let ce0 = pmc::Intr::CE0.bits();
+    rig.wait("the stop", || rig.read(pmc::INTR_HOST, 0) & ce0 != 0);
+    channel
+}
+
+fn acknowledge_copy_engine(rig: &Rig) {
+    rig.card
+        .write(mmio::Bar::Bar0, 0x104004, &0x40u32.to_le_bytes());
+}
+
+#[test]
+fn an_engine_that_does_not_switch_in_time_is_reported() {
+    for register in [pfifo::CHSW_TIMEOUT, pfifo::ENG_TIMEOUT] {
+        let mut rig = Rig::new();
+        let mut channel = stall_copy_engine(&mut rig);
+        for other in [pfifo::CHSW_TIMEOUT, pfifo::ENG_TIMEOUT] {
+            rig.write(other, 0, 100);
+        }
+        rig.write(pfifo::KICK, 0, 1);
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(rig.read(pfifo::INTR, 0) & Intr::SCHED_ERROR.bits(), 0);
+        // The channel is asked anew, with a time-out this time.
+        rig.write(register, 0, pfifo::TIMEOUT_ENABLE | 100);
+        rig.write(pfifo::KICK, 0, 1);
+        rig.wait("the time-out", || {
+            rig.read(pfifo::INTR, 0) & Intr::SCHED_ERROR.bits() != 0
+        });
+        let error = rig.read(pfifo::SCHED_ERROR, 0);
+        assert_eq!(error, pfifo::SCHED_ERROR_CTXSW_TIMEOUT);
+        let state = EngState::from_bits_retain(rig.read(pfifo::ENG_STATE, 4));
+        let stuck = EngState::SWITCH | EngState::SWITCH_ACK | EngState::SWITCH_STUCK;
+        assert!(state.contains(stuck | EngState::BUSY | EngState::ON_CHANNEL));
+        assert_eq!(state.bits() & EngState::CHID.bits(), 1);
+        assert_ne!(rig.read(pfifo::KICK, 0) & pfifo::KICK_PENDING, 0);
+        // Software deals with what the engine waited for, and the switch is done.
+        acknowledge_copy_engine(&rig);
+        rig.wait("the switch", || {
+            rig.read(pfifo::KICK, 0) & pfifo::KICK_PENDING == 0
+        });
+        channel.finish(&rig);
+    }
+}
+
+#[test]
+fn an_engine_is_used_by_the_pbdmas_that_may() {
+    let mut rig = Rig::new();
+    // As nouveau assigns them.
+    for (engine, unit) in [(4, 2), (5, 1)] {
+        rig.write(pfifo::ENG_PBDMA_MASK, engine, !(1 << unit));
+    }
+    let mut channel = rig.channel(1);
+    for (engine, unit) in [(0, 2), (1, 1), (0, 2)] {
+        let want = rig.pattern(0, 4096);
+        let mut words = bind_copy(4, engine);
+        words.extend(copy(4, 0x10_0000, 0, 4096, 1));
+        // Stops where it is.
+        words.extend(incr(0, 0x04, &[0]));
+        channel.push(&rig, &words);
+        assert_eq!(rig.wait_pbdma(PbdmaIntr::ILLEGAL_MTHD), unit);
+        assert_eq!(rig.bytes(0x10_0000, want.len()), want);
+        rig.acknowledge_pbdma(unit);
+        channel.finish(&rig);
+    }
+    // No unit may: the channel waits, and can be kicked.
+    rig.write(pfifo::ENG_PBDMA_MASK, 4, !0);
+    let mut words = bind_copy(4, 0);
+    words.extend(semaphore(0x20_0040, 1, 0x0100_0002));
+    channel.push(&rig, &words);
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(rig.load(0x20_0040), 0);
+    rig.kick(1);
+    rig.write(pfifo::ENG_PBDMA_MASK, 4, !1);
+    rig.wait("the engine", || rig.load(0x20_0040) == 1);
+}
+
+#[test]
+fn channels_of_one_pbdma_take_turns_while_others_are_idle() {
+    let mut rig = Rig::new();
+    for engine in [4, 5] {
+        rig.write(pfifo::ENG_PBDMA_MASK, engine, !1);
+    }
+    let mut channels: Vec<_> = (0..4).map(|chid| rig.channel(chid)).collect();
+    let want = rig.pattern(0, 1 << 20);
+    for (n, channel) in (0..).zip(&mut channels) {
+        let mut words = bind_copy(4, n % 2);
+        for _ in 0..16 {
+            words.extend(copy(4, u64::from(n + 1) << 20, 0, 8192, 128));
+        }
+        channel.push(&rig, &words);
+    }
+    for (n, channel) in (0..).zip(&mut channels) {
+        channel.finish(&rig);
+        let found = rig.bytes((n + 1) << 20, want.len());
+        assert!(found == want, "channel {n}");
+    }
 }
 
 #[test]

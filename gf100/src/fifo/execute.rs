@@ -107,7 +107,8 @@ impl Pbdma {
         {
             return Err(Break::Fault(Some(engine)));
         }
-        if !state.claimable(engine, chid) {
+        state.channels[usize::from(chid)].uses = Some(engine);
+        if !state.may_use(self.number(), engine) || !state.claimable(engine, chid) {
             return Err(Break::Engine(engine));
         }
         state.channels[usize::from(chid)].wait = Wait::None;

@@ -208,7 +208,7 @@ impl Inner {
         }
         let unit = match state.channels[usize::from(chid)].loaded {
             Some(unit) => Some(unit),
-            None => state.pbdmas.iter().position(|unit| unit.idle),
+            None => state.idle_pbdma(chid),
         };
         match unit {
             Some(unit) => {

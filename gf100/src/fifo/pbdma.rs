@@ -87,7 +87,7 @@ impl Pbdma {
                 let over = Instant::now() >= state.pbdmas[self.number].slice_end;
                 let next = match (stay, over) {
                     (Some(chid), false) => Some(chid),
-                    (stay, _) => state.pick().or(stay),
+                    (stay, _) => state.pick(self.number).or(stay),
                 };
                 if let Some(chid) = next {
                     if own != Some(chid) {
@@ -215,6 +215,10 @@ impl Pbdma {
                 _ => Wait::None,
             };
             if let Break::Engine(engine) = reason {
+                if !state.may_use(self.number, engine) {
+                    // On to a unit that may.
+                    state.channels[usize::from(chid)].leave = true;
+                }
                 let waiters = &mut state.engines[engine].waiters;
                 if !waiters.contains(&chid) {
                     waiters.push_back(chid);

@@ -66,6 +66,10 @@ impl Inner {
             pfifo::PBDMA_ENABLE | pfifo::PBDMA_ENABLE_PMC => {
                 file.write(at.register.id.offset(), value & PBDMA_MASK);
             }
+            pfifo::ENG_PBDMA_MASK => {
+                store();
+                self.assign(state, at.index, !value);
+            }
             pfifo::RUNLIST_WR_LEN => {
                 store();
                 state.update = Some(Update {
@@ -177,6 +181,7 @@ impl Inner {
             pending: channel.is_some(),
             leave: false,
             wait: Wait::None,
+            uses: None,
             // The PBDMA drops what it has of the old one.
             loaded: old.loaded,
             ..old
@@ -197,6 +202,24 @@ impl Inner {
             }
             self.wake_for(state, index as u8);
         }
+    }
+
+    /// From now on, PBDMAs `units` (as bits) and no others may claim engine number `number`.
+    fn assign(&self, state: &mut State, number: u32, units: u32) {
+        let index = state
+            .engines
+            .iter()
+            .position(|engine| engine.id as u32 == number);
+        let Some(index) = index else { return };
+        state.engines[index].pbdmas = units;
+        for chid in 0..state.channels.len() {
+            let slot = &state.channels[chid];
+            let waits = matches!(slot.wait, Wait::Engine(at) if at == index);
+            if waits && slot.loaded.is_some_and(|unit| !state.may_use(unit, index)) {
+                self.ask_to_leave(state, chid as u8);
+            }
+        }
+        self.wake_all(state);
     }
 
     /// Takes a channel off PBDMA and engines.

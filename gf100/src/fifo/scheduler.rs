@@ -260,11 +260,17 @@ impl Inner {
 
     /// Complains about channels that do not leave their engine.
     fn watch_switches(&self, state: &mut State, now: Instant) -> Option<Instant> {
-        let timeout = self.shared.registers.read(pfifo::CHSW_TIMEOUT.offset());
-        if timeout & pfifo::TIMEOUT_ENABLE == 0 {
-            return None;
-        }
-        let timeout = Duration::from_micros((timeout & pfifo::TIMEOUT_VALUE).into());
+        let timeout = [
+            (pfifo::CHSW_TIMEOUT, pfifo::TIMEOUT_VALUE),
+            (pfifo::ENG_TIMEOUT, pfifo::ENG_TIMEOUT_VALUE),
+        ]
+        .into_iter()
+        .filter_map(|(register, value)| {
+            let word = self.shared.registers.read(register.offset());
+            (word & pfifo::TIMEOUT_ENABLE != 0).then_some(word & value)
+        })
+        .min()?;
+        let timeout = Duration::from_micros(timeout.into());
         let mut next: Option<Instant> = None;
         for unit in 0..PBDMAS {
             let owner = Some(Owner::Pbdma(unit));

@@ -94,6 +94,8 @@ pub struct Slot {
     pub leave: bool,
     /// What it waits for.
     pub wait: Wait,
+    /// The engine that it used last, by index.
+    pub uses: Option<usize>,
 }
 
 impl Slot {
@@ -108,6 +110,7 @@ impl Slot {
         loaded: None,
         leave: false,
         wait: Wait::None,
+        uses: None,
     };
 
     /// Software wants it to run.
@@ -121,6 +124,8 @@ impl Slot {
 pub struct EngineSlot {
     /// Which.
     pub id: EngineId,
+    /// The PBDMAs that may use it, as bits.
+    pub pbdmas: u32,
     /// Who calls it.
     pub owner: Option<Owner>,
     /// The channel whose context it has.
@@ -219,6 +224,7 @@ impl State {
     pub fn new(engines: impl IntoIterator<Item = EngineId>) -> Self {
         let slot = |id| EngineSlot {
             id,
+            pbdmas: u32::MAX,
             owner: None,
             resident: None,
             faulted: false,
@@ -369,12 +375,43 @@ impl State {
         self.channels[usize::from(chid)].loaded.is_none() && self.can_run(chid)
     }
 
-    /// The next channel that a PBDMA can take, in turn.
-    pub fn pick(&mut self) -> Option<u8> {
+    /// Whether PBDMA `pbdma` may use the engine with this index.
+    pub fn may_use(&self, pbdma: usize, engine: usize) -> bool {
+        self.engines[engine].pbdmas >> pbdma & 1 != 0
+    }
+
+    /// Whether PBDMA `pbdma` could get on with channel `chid`, as far as engines go.
+    fn serves(&self, pbdma: usize, chid: u8) -> bool {
+        match self.channels[usize::from(chid)].wait {
+            Wait::Engine(engine) => self.may_use(pbdma, engine),
+            _ => true,
+        }
+    }
+
+    /// Whether PBDMA `pbdma` may use the engine that channel `chid` will probably want.
+    fn suits(&self, pbdma: usize, chid: u8) -> bool {
+        let uses = self.channels[usize::from(chid)].uses;
+        self.serves(pbdma, chid) && uses.is_none_or(|engine| self.may_use(pbdma, engine))
+    }
+
+    /// The idle PBDMA that channel `chid` goes to.
+    pub fn idle_pbdma(&self, chid: u8) -> Option<usize> {
+        let mut idle = (0..PBDMAS).filter(|&unit| self.pbdmas[unit].idle);
+        idle.clone()
+            .find(|&unit| self.suits(unit, chid))
+            .or_else(|| idle.find(|&unit| self.serves(unit, chid)))
+    }
+
+    /// The next channel that PBDMA `pbdma` can take, in turn; rather one that suits it.
+    pub fn pick(&mut self, pbdma: usize) -> Option<u8> {
         let len = self.runlist.len();
-        let at = (0..len)
+        let mut takeable = (0..len)
             .map(|n| (self.turn + n) % len)
-            .find(|&at| self.takeable(self.runlist[at]))?;
+            .filter(|&at| self.takeable(self.runlist[at]) && self.serves(pbdma, self.runlist[at]));
+        let at = takeable
+            .clone()
+            .find(|&at| self.suits(pbdma, self.runlist[at]))
+            .or_else(|| takeable.next())?;
         self.turn = (at + 1) % len;
         Some(self.runlist[at])
     }
@@ -384,7 +421,8 @@ impl State {
         let engine = |slot: &EngineSlot| slot.owner == Some(Owner::Pbdma(pbdma));
         self.engines.iter().position(engine).is_some_and(|engine| {
             self.engines[engine].wanted || self.first_waiter(engine).is_some()
-        }) || (!self.pbdmas.iter().any(|unit| unit.idle)
-            && self.runlist.iter().any(|&chid| self.takeable(chid)))
+        }) || self.runlist.iter().any(|&chid| {
+            self.takeable(chid) && self.serves(pbdma, chid) && self.idle_pbdma(chid).is_none()
+        })
     }
 }

@@ -19,7 +19,7 @@ use self::rig::{Channel, DATA_VA, Rig, bind_copy, semaphore};
 use super::Bytes;
 
 /// Registers that a script may store to.
-const REGISTERS: [RegId; 14] = [
+const REGISTERS: [RegId; 16] = [
     pfifo::KICK,
     pfifo::ENG_FREEZE,
     pfifo::ENG_FAULT,
@@ -34,6 +34,8 @@ const REGISTERS: [RegId; 14] = [
     pfifo::PBDMA_CACHE_ADDR,
     pfifo::VM_FAULT_SOURCE,
     pfifo::BAR1_BASE,
+    pfifo::ENG_TIMEOUT,
+    pfifo::ENG_PBDMA_MASK,
 ];
 /// Acknowledgements of the copy engines' falcons.
 const FALCON_ACK: [u64; 2] = [0x104004, 0x105004];

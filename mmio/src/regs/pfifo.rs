@@ -137,6 +137,8 @@ pub const CACHE_VALID: u32 = 1 << 31;
 pub const TIMEOUT_ENABLE: u32 = 1 << 31;
 /// Time-outs of PFIFO: microseconds.
 pub const TIMEOUT_VALUE: u32 = 0x00ff_ffff;
+/// `ENG_TIMEOUT`: microseconds.
+pub const ENG_TIMEOUT_VALUE: u32 = 0x7fff_ffff;
 
 registers! { Pfifo, "PFIFO";
     /// Which PBDMAs exist, where 6.12 looks.
@@ -149,7 +151,7 @@ registers! { Pfifo, "PFIFO";
     CTRL = 0x002200, Rw, "K61 nvkm/engine/fifo/gf100.c gf100_fifo_init";
     /// Which PBDMAs exist; only those read back.
     PBDMA_ENABLE = 0x002204, Rw, reset = 7, "K61 nvkm/engine/fifo/gf100.c gf100_fifo_oneinit";
-    /// Which PBDMAs an engine may not use.
+    /// The PBDMAs that may not use an engine, as bits.
     ENG_PBDMA_MASK[6; 4] = 0x002208, Rw, "ENV rnndb/fifo/gf100_pfifo.xml";
     /// Where in BAR1 the channels' control pages are: page in bits 0-27, enable in bit 28.
     BAR1_BASE = 0x002254, Rw, "ENV rnndb/fifo/gf100_pfifo.xml";
@@ -204,11 +206,12 @@ registers! { Pfifo, "PFIFO";
     VM_FAULT_TYPE[32; 0x10] = 0x00280c, Ro, "K61 nvkm/engine/fifo/gf100.c gf100_fifo_intr_fault";
     /// Runlist events.
     INTR_RUNLIST = 0x002a00, W1c, "K61 nvkm/engine/fifo/gf100.c gf100_fifo_intr_runlist";
-    /// Time-out of memory accesses.
+    /// Time-out of memory accesses; memory answers at once.
     FB_TIMEOUT = 0x002a04, Rw, reset = 0x8001_ffff, "ENV rnndb/fifo/gf100_pfifo.xml";
-    /// Time-out of a PBDMA.
+    /// Time-out of what a PBDMA fetches; memory answers at once.
     PB_TIMEOUT = 0x002a08, Rw, reset = 0x80ff_ffff, "ENV rnndb/fifo/gf100_pfifo.xml";
-    /// Time-out of an engine.
+    /// How long an engine may take to switch channels: microseconds in bits 0-30, enable in bit 31
+    /// (as nvgpu's `gk20a_fifo_ctxsw_timeout_enable` uses it on the successor).
     ENG_TIMEOUT = 0x002a0c, Rw, reset = 0xffff_ffff, "ENV rnndb/fifo/gf100_pfifo.xml";
     /// How long a channel may take to leave its engine: microseconds, enable in bit 31.
     CHSW_TIMEOUT = 0x002a18, Rw, reset = 0x80ff_ffff, "ENV rnndb/fifo/gf100_pfifo.xml";
