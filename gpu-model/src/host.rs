@@ -45,6 +45,7 @@ impl Default for Settings {
 
 /// A card and the virtual cards that share it.
 pub struct Host {
+    card: Arc<dyn Card>,
     vgpus: Arc<[Arc<VirtualGpu>]>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -76,6 +77,7 @@ impl Host {
             })
             .collect::<io::Result<Arc<[_]>>>()?;
         let mut host = Self {
+            card: card.clone(),
             vgpus,
             stop: Arc::new(AtomicBool::new(false)),
             threads: Vec::new(),
@@ -112,6 +114,11 @@ impl Host {
             })?;
         self.threads.push(thread);
         Ok(())
+    }
+
+    /// The card.
+    pub fn card(&self) -> &Arc<dyn Card> {
+        &self.card
     }
 
     /// The virtual cards, by machine.

@@ -23,4 +23,4 @@ pub use host::{Host, Settings};
 pub use optimisations::{Optimisations, UnknownOptimisation};
 pub use partition::{Layout, MOST_VGPUS, Partition, PartitionError, VRAM_UNIT};
 pub use submission::{Direct, Dispatcher, Gate, Submission};
-pub use vgpu::{Slot, VirtualGpu};
+pub use vgpu::{Mapper, Piece, Slot, VirtualGpu};

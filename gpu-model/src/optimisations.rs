@@ -26,11 +26,13 @@ bitflags! {
         const DOORBELL_POLL = 1 << 6;
         /// Stores without effect are collected by KVM.
         const COALESCE = 1 << 7;
+        /// The PRAMIN window is mapped for direct access, but for pages that are watched.
+        const PRAMIN_MAP = 1 << 8;
     }
 }
 
 /// Names of the switches.
-const NAMES: [(&str, Optimisations); 8] = [
+const NAMES: [(&str, Optimisations); 9] = [
     ("bar3-remap", Optimisations::BAR3_REMAP),
     ("lazy-shadow", Optimisations::LAZY_SHADOW),
     ("incremental", Optimisations::INCREMENTAL),
@@ -39,6 +41,7 @@ const NAMES: [(&str, Optimisations); 8] = [
     ("doorbell-direct", Optimisations::DOORBELL_DIRECT),
     ("doorbell-poll", Optimisations::DOORBELL_POLL),
     ("coalesce", Optimisations::COALESCE),
+    ("pramin-map", Optimisations::PRAMIN_MAP),
 ];
 
 impl Optimisations {

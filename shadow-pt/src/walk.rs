@@ -1,7 +1,12 @@
 //! The walk of a guest's own tables, for accesses of a CPU through a BAR.
 
-use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Geometry, Pde, Pte, SMALL_SHIFT, VA_BITS};
+use std::ops::Range;
 
+use mmio::layout::pagetable::{
+    Aperture, ENTRY_SIZE, Geometry, Pde, Pte, SMALL_SHIFT, TablePointer, VA_BITS,
+};
+
+use crate::table::CHUNK;
 use crate::{GuestAddress, GuestTables, Translation};
 
 /// Bits of the address in a page-directory base.
@@ -127,68 +132,153 @@ impl AddressSpace {
     }
 
     /// Calls `found` for each run of pages in the `len` bytes from `va`, in order, each as long as
-    /// it gets: what can be mapped in one piece.
+    /// it gets: what can be mapped in one piece. Tables are read in blocks.
     pub fn runs<M: GuestTables + ?Sized>(
         &self,
         memory: &mut M,
         policy: &Translation,
         va: u64,
         len: u64,
-        mut found: impl FnMut(Run),
+        found: impl FnMut(Run),
     ) {
-        let end = va.saturating_add(len).min(1 << VA_BITS);
-        let mut run: Option<Run> = None;
-        let mut va = va;
-        while va < end {
-            let next = match self.walk(memory, policy, va) {
-                Ok(mapping) => {
-                    let size = 1 << mapping.shift;
-                    let page_end = (va & !(size - 1)) + size;
-                    // A large page may have small ones laid over it further on.
-                    let piece_end = match mapping.shift {
-                        SMALL_SHIFT => page_end,
-                        _ => (va & !((1 << SMALL_SHIFT) - 1)) + (1 << SMALL_SHIFT),
-                    }
-                    .min(end);
-                    let piece = Run {
+        let end = va.saturating_add(len).min(self.limit.saturating_add(1));
+        let end = end.min(1 << VA_BITS);
+        let mut runs = Runs { last: None, found };
+        let covered = 1 << self.geometry.pde_shift();
+        let mut start = va;
+        while start < end {
+            let next = (start & !(covered - 1)) + covered;
+            let index = self.geometry.pde_index(start);
+            if let Some(pde) = entry(memory, policy, self.directory, index).map(Pde) {
+                let described = (next - covered).saturating_add(pde.span());
+                self.runs_of(
+                    memory,
+                    policy,
+                    pde,
+                    start..end.min(next).min(described),
+                    &mut runs,
+                );
+            }
+            start = next;
+        }
+        runs.end();
+    }
+
+    /// The runs in `range`, which the tables of one directory entry describe.
+    fn runs_of<M: GuestTables + ?Sized, F: FnMut(Run)>(
+        &self,
+        memory: &mut M,
+        policy: &Translation,
+        pde: Pde,
+        range: Range<u64>,
+        runs: &mut Runs<F>,
+    ) {
+        let large_shift = self.geometry.large_shift();
+        let mut small = Chunk::new(pde.small());
+        let mut large = Chunk::new(pde.large());
+        if small.table.is_none() && large.table.is_none() {
+            return;
+        }
+        let mut va = range.start;
+        while va < range.end {
+            let next = (va & !((1 << SMALL_SHIFT) - 1)) + (1 << SMALL_SHIFT);
+            let candidates = [
+                (&mut small, self.geometry.small_index(va), SMALL_SHIFT),
+                (&mut large, self.geometry.large_index(va), large_shift),
+            ];
+            for (chunk, index, shift) in candidates {
+                let pte = chunk.entry(memory, policy, index);
+                if let Some(page) = policy.page(pte, shift) {
+                    runs.add(Run {
                         va,
-                        len: piece_end - va,
-                        at: mapping.at(va),
-                        read_only: mapping.pte.read_only(),
-                    };
-                    match &mut run {
-                        Some(run)
-                            if run.va + run.len == va
-                                && run.at.offset(run.len) == piece.at
-                                && run.read_only == piece.read_only =>
-                        {
-                            run.len += piece.len;
-                        }
-                        _ => {
-                            if let Some(run) = run.replace(piece) {
-                                found(run);
-                            }
-                        }
-                    }
-                    piece_end
+                        len: next.min(range.end) - va,
+                        at: page.offset(va & ((1 << shift) - 1)),
+                        read_only: pte.read_only(),
+                    });
+                    break;
                 }
-                Err(error) => self.after(va, error),
-            };
+            }
             va = next;
         }
-        if let Some(run) = run {
-            found(run);
+    }
+}
+
+/// Collects pieces to runs.
+struct Runs<F> {
+    last: Option<Run>,
+    found: F,
+}
+
+impl<F: FnMut(Run)> Runs<F> {
+    fn add(&mut self, piece: Run) {
+        match &mut self.last {
+            Some(run)
+                if run.va + run.len == piece.va
+                    && run.at.offset(run.len) == piece.at
+                    && run.read_only == piece.read_only =>
+            {
+                run.len += piece.len;
+            }
+            _ => {
+                if let Some(run) = self.last.replace(piece) {
+                    (self.found)(run);
+                }
+            }
         }
     }
 
-    /// The next address that may lead somewhere, if `va` does not for this reason.
-    fn after(&self, va: u64, error: WalkError) -> u64 {
-        let shift = match error {
-            WalkError::Limit => return u64::MAX,
-            WalkError::NoTable | WalkError::ShortTable => self.geometry.pde_shift(),
-            WalkError::NoPage => SMALL_SHIFT,
+    fn end(mut self) {
+        if let Some(run) = self.last.take() {
+            (self.found)(run);
+        }
+    }
+}
+
+/// A table, and a page of its entries at hand.
+struct Chunk {
+    table: Option<GuestAddress>,
+    /// Index of the first entry at hand.
+    first: u64,
+    /// Entries at hand; those behind are not the VM's.
+    len: u64,
+    entries: [u64; CHUNK],
+}
+
+impl Chunk {
+    fn new(table: Option<TablePointer>) -> Self {
+        Self {
+            table: table.map(|table| GuestAddress::new(table.aperture, table.address)),
+            first: u64::MAX,
+            len: 0,
+            entries: [0; CHUNK],
+        }
+    }
+
+    /// Entry `index`; an invalid one if there is none.
+    #[inline]
+    fn entry<M: GuestTables + ?Sized>(
+        &mut self,
+        memory: &mut M,
+        policy: &Translation,
+        index: u64,
+    ) -> Pte {
+        let Some(table) = self.table else {
+            return Pte(0);
         };
-        ((va >> shift) + 1) << shift
+        let first = index / CHUNK as u64 * CHUNK as u64;
+        if self.first != first {
+            self.first = first;
+            let readable = policy.entries(table, first + CHUNK as u64);
+            self.len = readable.saturating_sub(first);
+            let entries = &mut self.entries[..self.len as usize];
+            if !entries.is_empty() {
+                memory.read_block(table.offset(first * ENTRY_SIZE), entries);
+            }
+        }
+        match index - first {
+            at if at < self.len => Pte(self.entries[at as usize]),
+            _ => Pte(0),
+        }
     }
 }
 

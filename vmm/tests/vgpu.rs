@@ -1,13 +1,14 @@
 //! Two machines on one software card, each driven through the registers of its virtual GPU.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use gpu_model::{
-    Direct, Dispatcher, Gate, Host, Layout, Optimisations, Protection, Settings, Slot, Submission,
-    VirtualGpu,
+    Direct, Dispatcher, Gate, Host, Layout, Mapper, Optimisations, Piece, Protection, Settings,
+    Slot, Submission, VirtualGpu,
 };
 use mmio::layout::pagetable::{Aperture, Pde, Pte, TablePointer};
 use mmio::layout::pushbuffer::method;
@@ -134,6 +135,13 @@ impl Guest {
 
     /// Releases a semaphore at `va` with `value`.
     fn release(&mut self, va: u64, value: u32) {
+        self.prepare(va, value);
+        let doorbell = VA_USERD + userd::GP_PUT;
+        self.gpu.write(Bar::Bar1, doorbell, &self.put.to_le_bytes());
+    }
+
+    /// Writes what releases a semaphore, without a doorbell.
+    fn prepare(&mut self, va: u64, value: u32) {
         let push = 0x800 + u64::from(self.put) * 0x40;
         let header = 0x2000_0000 | 4 << 16 | u32::from(method::SEMAPHORE_ADDRESS_HIGH) >> 2;
         let words = [header, (va >> 32) as u32, va as u32, value, 0x0100_0002, 0];
@@ -144,8 +152,6 @@ impl Guest {
         let entry = (VA_RING + push) | 5 << 42;
         self.poke(RING + u64::from(self.put) * 8, entry);
         self.put += 1;
-        let doorbell = VA_USERD + userd::GP_PUT;
-        self.gpu.write(Bar::Bar1, doorbell, &self.put.to_le_bytes());
     }
 
     #[track_caller]
@@ -297,6 +303,87 @@ fn a_submission_waits_for_its_turn() {
     guests[0].start();
     gate.ring(&kept[1]);
     assert_eq!(guests[0].peek(RESULT), 0);
+}
+
+/// Remembers what may be mapped.
+#[derive(Default)]
+struct Record(Mutex<HashMap<Bar, Vec<Piece>>>);
+
+impl Mapper for Record {
+    fn remap(&self, bar: Bar, pieces: &[Piece]) {
+        self.0.lock().unwrap().insert(bar, pieces.to_vec());
+    }
+
+    fn dirty(&self, found: &mut dyn FnMut(u64, u64)) {
+        for piece in self.0.lock().unwrap().values().flatten() {
+            found(piece.vram, piece.len);
+        }
+    }
+}
+
+impl Record {
+    /// Where byte `offset` of `bar` leads in the card's memory.
+    fn leads(&self, bar: Bar, offset: u64) -> Option<u64> {
+        let pieces = self.0.lock().unwrap();
+        let piece = pieces
+            .get(&bar)?
+            .iter()
+            .find(|piece| (piece.offset..piece.offset + piece.len).contains(&offset))?;
+        Some(piece.vram + offset - piece.offset)
+    }
+}
+
+#[test]
+fn memory_behind_bars_can_be_mapped_but_for_watched_pages() {
+    let (host, guests) = machines(Optimisations::all() - Optimisations::DOORBELL_DIRECT);
+    let guest = &guests[1];
+    let record = Arc::new(Record::default());
+    guest.gpu.set_mapper(Some(record.clone()));
+    let pramin = |address| record.leads(Bar::Bar0, u64::from(PRAMIN.start) + address);
+    assert_eq!(pramin(CHANNEL), Some(EACH + CHANNEL));
+    guest.start();
+    assert_eq!(pramin(CHANNEL), None);
+    assert_eq!(pramin(CHANNEL + 0x1000), Some(EACH + CHANNEL + 0x1000));
+    guest.set(pbus::BAR0_WINDOW, (EACH >> 16) as u32);
+    assert_eq!(pramin(0), None);
+    guest.set(pbus::BAR0_WINDOW, 0);
+    let bar1 = |va| record.leads(Bar::Bar1, va);
+    assert_eq!(bar1(VA_VRAM + 8), Some(EACH + RESULT + 8));
+    assert_eq!((bar1(VA_RAM), bar1(VA_FOREIGN)), (None, None));
+    assert_eq!(bar1(VA_USERD), Some(EACH + USERD));
+    guest.map(VA_VRAM, Pte::new(Aperture::Vram, RESULT + 0x1000));
+    guest.set(pfb::VM_FLUSH_PDB, (DIRECTORY >> 8) as u32);
+    guest.set(pfb::VM_FLUSH, 0x8000_0001);
+    assert_eq!(bar1(VA_VRAM), Some(EACH + RESULT + 0x1000));
+    guest.gpu.set_optimisations(Optimisations::empty());
+    assert!(record.0.lock().unwrap().values().all(Vec::is_empty));
+    drop(host);
+}
+
+#[test]
+fn a_doorbell_that_nobody_traps_is_found() {
+    for switch in [Optimisations::DOORBELL_POLL, Optimisations::DOORBELL_DIRECT] {
+        let (host, mut guests) = machines(switch | Optimisations::LAZY_SHADOW);
+        let guest = &mut guests[0];
+        let record = Arc::new(Record::default());
+        guest.gpu.set_mapper(Some(record.clone()));
+        guest.start();
+        guest.prepare(VA_VRAM, 0x77);
+        let page = record.leads(Bar::Bar1, VA_USERD).unwrap();
+        // What a guest's store through the mapping leaves there.
+        host.card()
+            .vram_write(page + userd::GP_PUT, &1u32.to_le_bytes());
+        guest.until("the work", || {
+            guest.gpu.poll_doorbells();
+            guest.peek(RESULT) == 0x77
+        });
+        guest.until("its progress", || {
+            let mut get = [0; 4];
+            guest.gpu.poll_doorbells();
+            host.card().vram_read(page + userd::GP_GET, &mut get);
+            get == 1u32.to_le_bytes()
+        });
+    }
 }
 
 #[test]

@@ -12,7 +12,8 @@ use super::VirtualGpu;
 use super::memory::GEOMETRY;
 use crate::aggregator::Event;
 
-const PAGE: u64 = 0x1000;
+/// Bytes of a page.
+pub const PAGE: u64 = 0x1000;
 /// Bit of the control register of an aperture that selects translation.
 const TRANSLATE: u32 = 1 << 31;
 /// Fault reason: there is no page.
@@ -58,6 +59,19 @@ impl Windows {
         }
     }
 
+    /// The address space behind a BAR, or none for video memory as it is.
+    ///
+    /// # Errors
+    ///
+    /// There is nothing behind it.
+    pub fn space(&mut self, bar: Bar) -> Result<Option<AddressSpace>, ()> {
+        match self.of(bar) {
+            Window::Physical => Ok(None),
+            Window::Space(walker) => Ok(Some(*walker.space())),
+            Window::Nothing => Err(()),
+        }
+    }
+
     /// Forgets translations.
     pub fn flush(&mut self) {
         for window in [&mut self.bar1, &mut self.bar3] {
@@ -96,6 +110,7 @@ impl VirtualGpu {
             });
         }
         *self.windows.lock().of(bar) = window;
+        self.remap(bar);
     }
 
     /// Where the first bytes of `len` at `offset` of a BAR lead.
@@ -186,7 +201,7 @@ impl VirtualGpu {
     }
 
     /// Where PRAMIN at `offset` of BAR0 leads in the guest's video memory.
-    fn pramin(&self, offset: u32) -> Option<u64> {
+    pub(super) fn pramin(&self, offset: u32) -> Option<u64> {
         let window = self.file.read(pbus::BAR0_WINDOW.offset());
         let base = u64::from(window & 0x00ff_ffff) << 16;
         (window >> 24 & 3 == 0).then(|| base + u64::from(offset - PRAMIN.start))

@@ -127,6 +127,15 @@ impl CardTables for Tables<'_> {
     }
 }
 
+/// The directory that a value of the flush register names.
+pub fn flushed_directory(space: u32) -> GuestAddress {
+    let target = match space & 2 {
+        0 => Aperture::Vram,
+        _ => Aperture::SysCoherent,
+    };
+    GuestAddress::new(target, u64::from(space & 0xffff_fff0) << 8)
+}
+
 /// The shadow of one address space, and how many channels use it.
 struct Space {
     shadow: Shadow,
@@ -338,13 +347,7 @@ impl Memory {
     /// The guest flushed translations of the directory that `space` (of the flush register) names,
     /// or of all.
     pub fn flush(&mut self, around: &Around<'_>, space: Option<u32>) {
-        let directory = space.map(|space| {
-            let target = match space & 2 {
-                0 => Aperture::Vram,
-                _ => Aperture::SysCoherent,
-            };
-            GuestAddress::new(target, u64::from(space & 0xffff_fff0) << 8)
-        });
+        let directory = space.map(flushed_directory);
         for (_, space) in self
             .spaces
             .iter_mut()

@@ -10,6 +10,7 @@ mod engines;
 mod events;
 mod falcon;
 mod interrupts;
+mod mapping;
 mod memory;
 mod pfifo;
 mod registers;
@@ -35,6 +36,8 @@ use self::events::Events;
 use self::falcon::Falcons;
 use self::interrupts::Interrupts;
 pub use self::interrupts::Slot;
+use self::mapping::Mapped;
+pub use self::mapping::{Mapper, Piece};
 use self::memory::{Around, Memory};
 use self::pfifo::{Channels, Doorbells};
 use self::registers::RegisterFile;
@@ -69,6 +72,7 @@ pub struct VirtualGpu {
     /// Methods from the host side, for the first context.
     methods: Mutex<Vec<HostMethod>>,
     watch: Watch,
+    mapped: Mutex<Mapped>,
     times: PageTimes,
     /// The bits of [`Optimisations`].
     optimisations: AtomicU32,
@@ -103,6 +107,7 @@ impl VirtualGpu {
             events: Mutex::default(),
             methods: Mutex::default(),
             watch: Watch::new(partition.vram_size()),
+            mapped: Mutex::default(),
             times: PageTimes::new(partition.vram_size()),
             optimisations: AtomicU32::new(optimisations.bits()),
             counters: host.counters(vm).clone(),
@@ -143,6 +148,7 @@ impl VirtualGpu {
         self.optimisations.store(bits, Ordering::Relaxed);
         // What was put off may be asked for by nobody any more.
         self.memory.lock().catch_up(&self.around());
+        self.remap_all();
     }
 
     fn around(&self) -> Around<'_> {
@@ -386,6 +392,11 @@ impl VirtualGpu {
         match at.register.id {
             pbus::BAR1_BLOCK => self.set_window(Bar::Bar1, value),
             pbus::BAR2_BLOCK => self.set_window(Bar::Bar3, value),
+            pbus::BAR0_WINDOW => {
+                self.file.write(at.register.id.offset(), value);
+                self.remap(Bar::Bar0);
+                return true;
+            }
             _ => {}
         }
         false
@@ -398,8 +409,12 @@ impl VirtualGpu {
                 let all = VmFlush::from_bits_retain(value).contains(VmFlush::ALL_PDB);
                 let space = self.file.read(pfb::VM_FLUSH_PDB.offset());
                 let space = (!all).then_some(space);
+                self.track_mapped();
                 self.memory.lock().flush(&self.around(), space);
                 self.windows.lock().flush();
+                for bar in self.behind(space) {
+                    self.remap(bar);
+                }
                 false
             }
             // The state of the flush queue stays as it is at reset, as a flush is done at once.
@@ -470,6 +485,8 @@ impl VirtualGpu {
         self.config.reset();
         self.file.reset(0..u32::MAX);
         self.interrupts.reset();
+        // After a reset there are no tables behind the BARs.
+        self.remap_all();
         self.scrub();
         self.describe();
     }

@@ -11,6 +11,7 @@ use shadow_pt::GuestAddress;
 use super::VirtualGpu;
 use crate::aggregator::{Event, Owner, pbdma};
 use crate::card::Registers;
+use crate::optimisations::Optimisations;
 use crate::partition::Layout;
 
 /// Bytes of an entry of a runlist.
@@ -60,13 +61,19 @@ pub struct Doorbells {
     live: [AtomicU64; pfifo::CHANNELS as usize / 64],
     /// By channel, the put index that the guest stored last.
     puts: [AtomicU32; pfifo::CHANNELS as usize],
+    /// By channel, the guest's own control page in its video memory, or [`NO_PAGE`].
+    pages: [AtomicU64; pfifo::CHANNELS as usize],
 }
+
+/// No page of video memory.
+const NO_PAGE: u64 = u64::MAX;
 
 impl Default for Doorbells {
     fn default() -> Self {
         Self {
             live: Default::default(),
             puts: [const { AtomicU32::new(0) }; pfifo::CHANNELS as usize],
+            pages: [const { AtomicU64::new(NO_PAGE) }; pfifo::CHANNELS as usize],
         }
     }
 }
@@ -94,6 +101,18 @@ impl Doorbells {
     pub fn put(&self, guest: u32) -> u32 {
         let put = self.puts.get(guest as usize);
         put.map_or(0, |put| put.load(Ordering::Relaxed))
+    }
+
+    /// The guest's own control page of a channel, in its video memory.
+    pub fn page(&self, guest: u32) -> Option<u64> {
+        let page = self.pages.get(guest as usize)?.load(Ordering::Relaxed);
+        (page != NO_PAGE).then_some(page)
+    }
+
+    fn set_page(&self, guest: u32, page: Option<u64>) {
+        if let Some(to) = self.pages.get(guest as usize) {
+            to.store(page.unwrap_or(NO_PAGE), Ordering::Relaxed);
+        }
     }
 
     fn set_put(&self, guest: u32, put: u32) {
@@ -179,6 +198,10 @@ impl VirtualGpu {
                 if value & pfifo::INJECT_VALID != 0 {
                     self.inject(at.index, value & 0x1f);
                 }
+            }
+            pfifo::BAR1_BASE => {
+                self.file.write(at.register.id.offset(), value);
+                self.remap(Bar::Bar1);
             }
             pfifo::CHAN => self.set_channel(at.index, value),
             pfifo::CHAN_STATE => {
@@ -272,11 +295,17 @@ impl VirtualGpu {
         for (at, byte) in (place..).zip(data).filter(|(at, _)| put.contains(at)) {
             word[(at - put.start) as usize] = *byte;
         }
+        if self.optimisations().contains(Optimisations::DOORBELL_POLL)
+            && let Some(own) = self.doorbells.page(guest)
+        {
+            // Whoever polls looks there.
+            self.store_plain(own + put.start, &word);
+        }
         self.doorbell(guest, chid, u32::from_le_bytes(word));
     }
 
     /// The guest rang the doorbell of a channel.
-    fn doorbell(&self, guest: u32, chid: u32, put: u32) {
+    pub(super) fn doorbell(&self, guest: u32, chid: u32, put: u32) {
         self.counters.add_doorbell(guest);
         self.doorbells.set_put(guest, put);
         self.use_space_of(guest);
@@ -299,6 +328,7 @@ impl VirtualGpu {
             self.doorbells.set_live(guest, false);
             self.host.kill(chid);
             self.forget(chid, old);
+            self.remap_all();
         }
         if word & pfifo::CHAN_VALID == 0 {
             return;
@@ -318,6 +348,8 @@ impl VirtualGpu {
         }
         // Stores that come from now on are mirrored once the row is complete.
         self.watch.set(block, true);
+        self.remap(Bar::Bar0);
+        self.remap(Bar::Bar3);
         let mut channel = Channel {
             block,
             directory: None,
@@ -335,7 +367,9 @@ impl VirtualGpu {
         });
         let put = self.host.control_load(chid, userd::GP_PUT);
         self.doorbells.set_put(guest, put);
+        self.doorbells.set_page(guest, self.own_userd(channel).1);
         self.doorbells.set_live(guest, true);
+        self.remap(Bar::Bar1);
     }
 
     /// A channel is no more.
@@ -347,18 +381,27 @@ impl VirtualGpu {
         }
     }
 
-    /// The control page of a channel is the hypervisor's, so that the card sees a put index only
-    /// when the channel's turn has come. It starts as what is in the guest's page, and is left
-    /// there.
-    fn copy_userd(&self, chid: u32, channel: Channel, there: bool) {
-        let vram = self.host.vram();
-        let page = self.host.layout().userd(chid);
+    /// The guest's own control page for a channel, if it is its memory; and if it is video memory.
+    fn own_userd(&self, channel: Channel) -> (Option<GuestAddress>, Option<u64>) {
         let own = Aperture::from_target(channel.userd).and_then(|aperture| {
             let at = GuestAddress::new(aperture, channel.userd & PAGE_MASK);
             let memory = self.memory.lock();
             memory.translation().card_address(at, userd::STRIDE)?;
             Some(at)
         });
+        match own {
+            Some(GuestAddress::Vram(at)) => (own, Some(at)),
+            _ => (own, None),
+        }
+    }
+
+    /// The control page of a channel is the hypervisor's, so that the card sees a put index only
+    /// when the channel's turn has come. It starts as what is in the guest's page, and is left
+    /// there.
+    fn copy_userd(&self, chid: u32, channel: Channel, there: bool) {
+        let vram = self.host.vram();
+        let page = self.host.layout().userd(chid);
+        let own = self.own_userd(channel).0;
         let mut bytes = [0; userd::STRIDE as usize];
         if there {
             match own {
