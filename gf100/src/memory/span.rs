@@ -212,6 +212,28 @@ impl<'a> HostSpan<'a> {
         (self.writable && ptr.is_aligned()).then(|| unsafe { AtomicU64::from_ptr(ptr) })
     }
 
+    /// The words from byte `offset` on; `None` if there are fewer. As bulk copies they may tear.
+    #[inline]
+    pub fn load_words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        let ptr = self.at(offset, 4 * N)?.cast::<[u32; N]>();
+        // SAFETY: inside the span, which is readable.
+        Some(unsafe { ptr.read_unaligned() })
+    }
+
+    /// Stores words from byte `offset` on; `false` if they do not fit or the span is read-only.
+    #[inline]
+    #[must_use]
+    pub fn store_words<const N: usize>(&self, offset: usize, words: &[u32; N]) -> bool {
+        match self.at(offset, 4 * N) {
+            Some(ptr) if self.writable => {
+                // SAFETY: inside the span, which is writable.
+                unsafe { ptr.cast::<[u32; N]>().write_unaligned(*words) };
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Copies out as many bytes as both sides have and returns the count.
     #[inline]
     pub fn copy_to(&self, buf: &mut [u8]) -> usize {

@@ -1,7 +1,6 @@
-//! Loads and stores: the generic address space, local and shared memory.
+//! Loads and stores of local and shared memory.
 
 use super::{Cx, Halt, Inst};
-use crate::memory::{Access, HostSpan};
 use crate::sm::{
     decode::{MemType, Pred, Window},
     lanes::{LANES, Row, each, map, mask_of},
@@ -9,16 +8,16 @@ use crate::sm::{
 };
 
 /// Bytes of the windows onto local and shared memory.
-const WINDOW: u64 = 1 << 24;
+pub const WINDOW: u64 = 1 << 24;
 /// Addresses of local and shared memory have this many bits.
-const WINDOW_MASK: u32 = (1 << 24) - 1;
+pub const WINDOW_MASK: u32 = (1 << 24) - 1;
 
 /// The words of one lane's access, lowest first.
 pub type Words = [u32; 4];
 
 /// What the upper bytes of a word are when less is loaded.
 #[inline(always)]
-fn extend(ty: MemType, value: u32) -> u32 {
+pub fn extend(ty: MemType, value: u32) -> u32 {
     match ty {
         MemType::U8 => value & 0xff,
         MemType::S8 => value as i8 as u32,
@@ -38,49 +37,6 @@ pub enum Place {
 }
 
 impl Cx<'_> {
-    /// The addresses of an access through the generic address space, by lane.
-    #[inline(always)]
-    pub fn addresses(
-        &self,
-        i: &Inst,
-        wide: bool,
-        offset: i32,
-        access: Access,
-    ) -> Result<[u64; LANES], WarpError> {
-        if wide {
-            let a = self.pair(i.src[0]);
-            return Ok(map(|lane| a.get(lane).wrapping_add_signed(offset.into())));
-        }
-        let a = self.row(i.src[0]);
-        let ok = match access {
-            Access::Read => 1 << 30,
-            Access::Write => 1 << 31,
-        };
-        let base = &self.env.launch.global_base;
-        let mut denied = 0;
-        let addresses = map(|lane| {
-            let address = a[lane].wrapping_add_signed(offset);
-            let window = base[(address >> 24) as usize];
-            denied |= u32::from(window & ok == 0) << lane;
-            u64::from(window << 24 | address & WINDOW_MASK)
-        });
-        match denied & self.mask {
-            0 => Ok(addresses),
-            _ => Err(WarpError::InvalidAddrSpace),
-        }
-    }
-
-    /// Lanes whose address is in the window onto local or shared memory.
-    #[inline(always)]
-    pub fn windowed(&self, va: &[u64; LANES]) -> u32 {
-        let local = u64::from(self.env.launch.local_base);
-        let shared = u64::from(self.env.launch.shared_base);
-        self.mask
-            & mask_of(|lane| {
-                va[lane].wrapping_sub(local) < WINDOW || va[lane].wrapping_sub(shared) < WINDOW
-            })
-    }
-
     /// Where an address leads.
     pub fn place(&self, va: u64) -> Place {
         let local = va.wrapping_sub(self.env.launch.local_base.into());
@@ -150,7 +106,7 @@ impl Cx<'_> {
     }
 
     /// One lane's load from a window.
-    fn lane_load(
+    pub fn lane_load(
         &self,
         window: Window,
         ty: MemType,
@@ -169,7 +125,7 @@ impl Cx<'_> {
     }
 
     /// One lane's store to a window.
-    fn lane_store(
+    pub fn lane_store(
         &mut self,
         window: Window,
         ty: MemType,
@@ -224,208 +180,6 @@ pub fn words_from(ty: MemType, bytes: &[u8; 16]) -> Words {
     });
     words[0] = extend(ty, words[0]);
     words
-}
-
-/// Loads a lane's words from the start of a span that has them.
-#[inline(always)]
-fn span_load(span: &HostSpan<'_>, at: usize, ty: MemType) -> Option<Words> {
-    let mut words = [0; 4];
-    match ty {
-        MemType::U8 | MemType::S8 => words[0] = extend(ty, span.load::<u8>(at)?.into()),
-        MemType::U16 | MemType::S16 => words[0] = extend(ty, span.load::<u16>(at)?.into()),
-        MemType::B32 => words[0] = span.load(at)?,
-        MemType::B64 | MemType::B128 => {
-            for n in 0..ty.regs() as usize / 2 {
-                let pair = span.load::<u64>(at + 8 * n)?;
-                words[2 * n] = pair as u32;
-                words[2 * n + 1] = (pair >> 32) as u32;
-            }
-        }
-    }
-    Some(words)
-}
-
-/// Stores a lane's words at the start of a span; `false` if it does not have the room.
-#[inline(always)]
-fn span_store(span: &HostSpan<'_>, at: usize, ty: MemType, words: &Words) -> bool {
-    let pair = |n: usize| u64::from(words[n + 1]) << 32 | u64::from(words[n]);
-    match ty {
-        MemType::U8 | MemType::S8 => span.store(at, words[0] as u8),
-        MemType::U16 | MemType::S16 => span.store(at, words[0] as u16),
-        MemType::B32 => span.store(at, words[0]),
-        MemType::B64 => span.store(at, pair(0)),
-        MemType::B128 => span.store(at, pair(0)) && span.store(at + 8, pair(2)),
-    }
-}
-
-/// How the active lanes' addresses lie.
-struct Extent {
-    lowest: u64,
-    /// Of the lowest address from that of lane 0: all lanes follow each other.
-    contiguous: bool,
-    /// Bytes from the lowest address to the end of the highest access.
-    bytes: u64,
-}
-
-#[inline(always)]
-fn extent(va: &[u64; LANES], mask: u32, bytes: u32) -> Result<Extent, WarpError> {
-    let first = va[mask.trailing_zeros() as usize % LANES];
-    // Inactive lanes do as the first active one.
-    let va = match mask {
-        u32::MAX => *va,
-        _ => map(|lane| {
-            if mask & 1 << lane != 0 {
-                va[lane]
-            } else {
-                first
-            }
-        }),
-    };
-    let low_bits = va.iter().fold(0, |bits, va| bits | va);
-    if low_bits & u64::from(bytes - 1) != 0 {
-        return Err(WarpError::MisalignedAddr);
-    }
-    let steps = va.iter().enumerate().fold(0, |bits, (lane, va)| {
-        bits | (va.wrapping_sub(first) ^ (lane as u64 * u64::from(bytes)))
-    });
-    if steps == 0 && mask == u32::MAX {
-        return Ok(Extent {
-            lowest: first,
-            contiguous: true,
-            bytes: LANES as u64 * u64::from(bytes),
-        });
-    }
-    // Distances from the first lane, which are small unless pages are far apart.
-    let lowest = va.iter().fold(first, |low, va| low.min(*va));
-    let highest = va.iter().fold(first, |high, va| high.max(*va));
-    Ok(Extent {
-        lowest,
-        contiguous: false,
-        bytes: (highest - lowest).saturating_add(bytes.into()),
-    })
-}
-
-#[inline(always)]
-pub fn load_global(
-    cx: &mut Cx<'_>,
-    i: &Inst,
-    ty: MemType,
-    wide: bool,
-    offset: i32,
-) -> Result<(), Halt> {
-    let va = cx.addresses(i, wide, offset, Access::Read)?;
-    let extent = extent(&va, cx.mask, ty.bytes())?;
-    if cx.windowed(&va) != 0 {
-        return load_mixed(cx, i, ty, &va);
-    }
-    let span = cx.client.page(cx.guard, extent.lowest, Access::Read)?;
-    if (span.len() as u64) < extent.bytes {
-        return load_mixed(cx, i, ty, &va);
-    }
-    if extent.contiguous && ty == MemType::B32 {
-        let mut bytes = [0; 4 * LANES];
-        span.copy_to(&mut bytes);
-        let out = words_of(&bytes);
-        cx.write(i.dst, &out);
-        return Ok(());
-    }
-    if ty == MemType::B32 {
-        let mut out = cx.regs[usize::from(i.dst)].0;
-        for lane in each(cx.mask) {
-            let at = (va[lane] - extent.lowest) as usize;
-            out[lane] = span.load(at).unwrap_or(0);
-        }
-        cx.regs[usize::from(i.dst)].0 = out;
-        return Ok(());
-    }
-    let mut words = [[0; 4]; LANES];
-    for lane in each(cx.mask) {
-        let at = (va[lane] - extent.lowest) as usize;
-        words[lane] = span_load(&span, at, ty).unwrap_or_default();
-    }
-    cx.write_words(i.dst, ty, &words);
-    Ok(())
-}
-
-#[inline(always)]
-fn words_of(bytes: &[u8; 4 * LANES]) -> [u32; LANES] {
-    map(|lane| u32::from_le_bytes([0, 1, 2, 3].map(|n| bytes[4 * lane + n])))
-}
-
-#[inline(always)]
-fn bytes_of(words: &[u32; LANES]) -> [u8; 4 * LANES] {
-    let mut bytes = [0; 4 * LANES];
-    for (bytes, word) in bytes.chunks_exact_mut(4).zip(words) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
-    bytes
-}
-
-/// Lane by lane: pages of their own, or windows.
-#[cold]
-#[inline(never)]
-fn load_mixed(cx: &mut Cx<'_>, i: &Inst, ty: MemType, va: &[u64; LANES]) -> Result<(), Halt> {
-    let mut words = [[0; 4]; LANES];
-    for lane in each(cx.mask) {
-        words[lane] = match cx.place(va[lane]) {
-            Place::Window(window, address) => cx.lane_load(window, ty, address, lane)?,
-            // Aligned accesses do not cross pages.
-            Place::Virtual(va) => {
-                let span = cx.client.page(cx.guard, va, Access::Read)?;
-                span_load(&span, 0, ty).ok_or(WarpError::MisalignedAddr)?
-            }
-        };
-    }
-    cx.write_words(i.dst, ty, &words);
-    Ok(())
-}
-
-#[inline(always)]
-pub fn store_global(
-    cx: &mut Cx<'_>,
-    i: &Inst,
-    ty: MemType,
-    wide: bool,
-    offset: i32,
-) -> Result<(), Halt> {
-    let va = cx.addresses(i, wide, offset, Access::Write)?;
-    let extent = extent(&va, cx.mask, ty.bytes())?;
-    if cx.windowed(&va) != 0 {
-        return store_mixed(cx, i, ty, &va);
-    }
-    let span = cx.client.page(cx.guard, extent.lowest, Access::Write)?;
-    if (span.len() as u64) < extent.bytes {
-        return store_mixed(cx, i, ty, &va);
-    }
-    if extent.contiguous && ty == MemType::B32 {
-        span.copy_from(&bytes_of(cx.row(i.src[1])));
-        return Ok(());
-    }
-    for lane in each(cx.mask) {
-        let at = (va[lane] - extent.lowest) as usize;
-        let words = cx.data(i, ty, lane);
-        // It has the room and may be written, or there would be no such span.
-        let _stored = span_store(&span, at, ty, &words);
-    }
-    Ok(())
-}
-
-#[cold]
-#[inline(never)]
-fn store_mixed(cx: &mut Cx<'_>, i: &Inst, ty: MemType, va: &[u64; LANES]) -> Result<(), Halt> {
-    for lane in each(cx.mask) {
-        let words = cx.data(i, ty, lane);
-        match cx.place(va[lane]) {
-            Place::Window(window, address) => cx.lane_store(window, ty, address, lane, &words)?,
-            Place::Virtual(va) => {
-                let span = cx.client.page(cx.guard, va, Access::Write)?;
-                if !span_store(&span, 0, ty, &words) {
-                    return Err(WarpError::MisalignedAddr.into());
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Addresses of local or shared memory, by lane.

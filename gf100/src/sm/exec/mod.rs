@@ -9,6 +9,7 @@ mod constant;
 mod convert;
 mod double;
 mod function;
+mod global;
 mod integer;
 mod isa;
 mod memory;
@@ -431,10 +432,10 @@ fn step<I: Isa>(isa: I, cx: &mut Cx<'_>, i: &Inst) -> Result<(), Halt> {
         Op::Bar { .. } => return Err(Halt::Barrier(moves::arrive(cx, i, op)?)),
         Op::Nop | Op::Fence => {}
         Op::LdGlobal { ty, wide, offset } => {
-            isa.call(|| memory::load_global(cx, i, ty, wide, offset))?;
+            isa.call(|| global::load(cx, i, ty, wide, offset))?;
         }
         Op::StGlobal { ty, wide, offset } => {
-            isa.call(|| memory::store_global(cx, i, ty, wide, offset))?;
+            isa.call(|| global::store(cx, i, ty, wide, offset))?;
         }
         Op::Ld { window, ty, offset } => isa.call(|| memory::load(cx, i, window, ty, offset))?,
         Op::St { window, ty, offset } => isa.call(|| memory::store(cx, i, window, ty, offset))?,

@@ -12,14 +12,6 @@ pub const NAN: u32 = 0x7fff_ffff;
 const SIGN: u32 = 1 << 31;
 const EXPONENT: u32 = 0x7f80_0000;
 
-/// Rounded to nearest, nothing else.
-const PLAIN: FloatMode = FloatMode {
-    round: Round::Nearest,
-    ftz: false,
-    fmz: false,
-    sat: false,
-};
-
 /// The bits of a result.
 #[inline(always)]
 fn bits(x: f32) -> u32 {
@@ -93,29 +85,38 @@ impl FloatMode {
     }
 }
 
+/// An operation rounded to nearest, with the modifiers that most instructions have: each set of them
+/// has a loop of its own.
+macro_rules! nearest {
+    ($mode:expr, $function:ident($cx:expr, $i:expr)) => {
+        match ($mode.ftz, $mode.sat) {
+            (false, false) => $function::<false, false>($cx, $i),
+            (false, true) => $function::<false, true>($cx, $i),
+            (true, false) => $function::<true, false>($cx, $i),
+            (true, true) => $function::<true, true>($cx, $i),
+        }
+    };
+}
+
+/// A result of an operation with these modifiers.
 #[inline(always)]
-pub fn add(cx: &mut Cx<'_>, i: &Inst, mode: FloatMode) {
-    if mode != PLAIN {
-        return add_special(cx, i, mode);
-    }
-    if i.neg | i.abs == 0 {
-        return cx.map_ab(i, |a, b| bits(f32::from_bits(a) + f32::from_bits(b)));
-    }
-    let (sa, sb) = (Sign::of(i, 0), Sign::of(i, 1));
-    cx.map_ab(i, |a, b| {
-        bits(f32::from_bits(sa.apply(a)) + f32::from_bits(sb.apply(b)))
-    });
+fn finish<const FTZ: bool, const SAT: bool>(x: f32) -> u32 {
+    let result = flush_if(FTZ, bits(x));
+    if SAT { saturate(result) } else { result }
+}
+
+/// A source of an operation with these modifiers.
+#[inline(always)]
+fn source<const FTZ: bool>(bits: u32) -> f32 {
+    f32::from_bits(flush_if(FTZ, bits))
 }
 
 #[inline(always)]
-fn add_special(cx: &mut Cx<'_>, i: &Inst, mode: FloatMode) {
-    let (sa, sb) = (Sign::of(i, 0), Sign::of(i, 1));
+pub fn add(cx: &mut Cx<'_>, i: &Inst, mode: FloatMode) {
     if mode.round == Round::Nearest {
-        return cx.map_ab(i, |a, b| {
-            let [a, b] = [sa.apply(a), sb.apply(b)].map(|x| f32::from_bits(mode.source(x)));
-            mode.result((a + b).to_bits())
-        });
+        return nearest!(mode, add_nearest(cx, i));
     }
+    let (sa, sb) = (Sign::of(i, 0), Sign::of(i, 1));
     cx.map_ab(i, |a, b| {
         let [a, b] = [sa.apply(a), sb.apply(b)].map(|x| f32::from_bits(mode.source(x)));
         let sum = exact::fma(a.into(), 1.0, b.into(), exact::F32, mode.round);
@@ -124,11 +125,24 @@ fn add_special(cx: &mut Cx<'_>, i: &Inst, mode: FloatMode) {
 }
 
 #[inline(always)]
-pub fn mul(cx: &mut Cx<'_>, i: &Inst, mode: FloatMode, scale: i8) {
-    let flip = Sign::of(i, 0).flip;
-    if mode == PLAIN && scale == 0 {
-        return cx.map_ab(i, |a, b| bits(f32::from_bits(a ^ flip) * f32::from_bits(b)));
+fn add_nearest<const FTZ: bool, const SAT: bool>(cx: &mut Cx<'_>, i: &Inst) {
+    if i.neg | i.abs == 0 {
+        return cx.map_ab(i, |a, b| {
+            finish::<FTZ, SAT>(source::<FTZ>(a) + source::<FTZ>(b))
+        });
     }
+    let (sa, sb) = (Sign::of(i, 0), Sign::of(i, 1));
+    cx.map_ab(i, |a, b| {
+        finish::<FTZ, SAT>(source::<FTZ>(sa.apply(a)) + source::<FTZ>(sb.apply(b)))
+    });
+}
+
+#[inline(always)]
+pub fn mul(cx: &mut Cx<'_>, i: &Inst, mode: FloatMode, scale: i8) {
+    if mode.round == Round::Nearest && !mode.fmz && scale == 0 {
+        return nearest!(mode, mul_nearest(cx, i));
+    }
+    let flip = Sign::of(i, 0).flip;
     let factor = f64::from_bits(((1023 + i64::from(scale)) as u64) << 52);
     cx.map_ab(i, |a, b| {
         let [a, b] = [a ^ flip, b].map(|x| f32::from_bits(mode.source(x)));
@@ -144,19 +158,19 @@ pub fn mul(cx: &mut Cx<'_>, i: &Inst, mode: FloatMode, scale: i8) {
 }
 
 #[inline(always)]
+fn mul_nearest<const FTZ: bool, const SAT: bool>(cx: &mut Cx<'_>, i: &Inst) {
+    let flip = Sign::of(i, 0).flip;
+    cx.map_ab(i, |a, b| {
+        finish::<FTZ, SAT>(source::<FTZ>(a ^ flip) * source::<FTZ>(b))
+    });
+}
+
+#[inline(always)]
 pub fn fma(cx: &mut Cx<'_>, i: &Inst, mode: FloatMode) {
-    if mode == PLAIN && i.neg == 0 {
-        return cx.map_abc(i, |a, b, c| {
-            bits(f32::from_bits(a).mul_add(f32::from_bits(b), f32::from_bits(c)))
-        });
+    if mode.round == Round::Nearest && !mode.fmz {
+        return nearest!(mode, fma_nearest(cx, i));
     }
     let (flip_a, flip_c) = (Sign::of(i, 0).flip, Sign::of(i, 2).flip);
-    if mode == PLAIN {
-        return cx.map_abc(i, |a, b, c| {
-            let [a, b, c] = [a ^ flip_a, b, c ^ flip_c].map(f32::from_bits);
-            bits(a.mul_add(b, c))
-        });
-    }
     cx.map_abc(i, |a, b, c| {
         let [a, b, c] = [a ^ flip_a, b, c ^ flip_c].map(|x| f32::from_bits(mode.source(x)));
         // A product that is 0 by decree leaves the addend.
@@ -168,6 +182,20 @@ pub fn fma(cx: &mut Cx<'_>, i: &Inst, mode: FloatMode) {
             round => exact::fma(a.into(), b.into(), c.into(), exact::F32, round) as u32,
         };
         mode.result(sum)
+    });
+}
+
+#[inline(always)]
+fn fma_nearest<const FTZ: bool, const SAT: bool>(cx: &mut Cx<'_>, i: &Inst) {
+    if i.neg == 0 {
+        return cx.map_abc(i, |a, b, c| {
+            finish::<FTZ, SAT>(source::<FTZ>(a).mul_add(source::<FTZ>(b), source::<FTZ>(c)))
+        });
+    }
+    let (flip_a, flip_c) = (Sign::of(i, 0).flip, Sign::of(i, 2).flip);
+    cx.map_abc(i, |a, b, c| {
+        let [a, b, c] = [a ^ flip_a, b, c ^ flip_c].map(source::<FTZ>);
+        finish::<FTZ, SAT>(a.mul_add(b, c))
     });
 }
 
