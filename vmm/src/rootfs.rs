@@ -134,14 +134,16 @@ impl Rootfs {
         let overlay = Some(c"overlay");
         mount(overlay, &root, overlay, 0, Some(&self.options))?;
         for bind in &self.binds {
+            // Where an earlier one shows the host already, nothing is made.
             match bind.is_file {
+                false => std::fs::create_dir_all(&bind.target)?,
+                true if bind.target.exists() => {}
                 true => {
                     if let Some(parent) = bind.target.parent() {
                         std::fs::create_dir_all(parent)?;
                     }
-                    File::create(&bind.target)?;
+                    File::create_new(&bind.target)?;
                 }
-                false => std::fs::create_dir_all(&bind.target)?,
             }
             let target = CString::new(bind.target.as_os_str().as_bytes())?;
             let flags = libc::MS_BIND | libc::MS_REC;

@@ -14,10 +14,11 @@ extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int
     if request >> 8 & 0xff == DRM
         && let Some(client) = node::client(fd)
     {
-        yields::this_thread_uses_the_node();
-        // SAFETY: the program vouches for its argument.
-        let result = unsafe { request::serve(&client, request & 0xffff_ffff, argument) };
-        return request::answer(result);
+        return yields::for_program(|| {
+            // SAFETY: the program vouches for its argument.
+            let result = unsafe { request::serve(&client, request & 0xffff_ffff, argument) };
+            request::answer(result)
+        });
     }
     let real = real!(fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int);
     real(fd, request, argument)

@@ -11,35 +11,48 @@ use std::time::Duration;
 use libc::c_int;
 
 use super::real::real;
+use crate::device::Device;
 use crate::node;
 
 /// How long to sleep at most: other things may be waited for in the same way.
 const NAP: Duration = Duration::from_millis(1);
 
 thread_local! {
-    static USES_THE_NODE: Cell<bool> = const { Cell::new(false) };
+    /// The thread uses the node, and is in the program now and not in this library: the card's
+    /// threads and the locks here yield, too, and must not wait for themselves.
+    static IN_PROGRAM: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The card's own threads yield, too, and must not wait for themselves.
-pub fn this_thread_uses_the_node() {
-    USES_THE_NODE.set(true);
+/// Does something for a program that uses the node.
+pub fn for_program<T>(work: impl FnOnce() -> T) -> T {
+    IN_PROGRAM.set(false);
+    let result = work();
+    IN_PROGRAM.set(true);
+    result
+}
+
+/// Sleeps until there is news, if the card is at work; whether it was.
+fn nap(device: &Device) -> bool {
+    let seen = device.events.count();
+    let clients = node::clients();
+    if let Some(cause) = clients.iter().find_map(|client| client.cause_of_death()) {
+        eprintln!("gf100-drm: the program waits for a channel that was killed: {cause}");
+        std::process::abort();
+    }
+    let busy = clients.iter().any(|client| client.is_busy());
+    if busy {
+        device.events.wait(seen, NAP);
+    }
+    busy
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn sched_yield() -> c_int {
-    if USES_THE_NODE.try_with(Cell::get).unwrap_or(false)
+    if IN_PROGRAM.try_with(Cell::get).unwrap_or(false)
         && let Some(device) = node::used_device()
+        && for_program(|| nap(device))
     {
-        let seen = device.events.count();
-        let clients = node::clients();
-        if let Some(cause) = clients.iter().find_map(|client| client.cause_of_death()) {
-            eprintln!("gf100-drm: the program waits for a channel that was killed: {cause}");
-            std::process::abort();
-        }
-        if clients.iter().any(|client| client.is_busy()) {
-            device.events.wait(seen, NAP);
-            return 0;
-        }
+        return 0;
     }
     let real = real!(fn sched_yield() -> c_int);
     real()
