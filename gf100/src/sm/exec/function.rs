@@ -196,3 +196,54 @@ fn keep_zero(x: &[f32; LANES], quadrant: i64, out: [u32; LANES]) -> [u32; LANES]
         false => out[lane],
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How far a result is from the exact one, in units of its last place.
+    fn ulps(ours: u32, exact: f64) -> f64 {
+        let ours = f32::from_bits(ours);
+        let rounded = exact as f32;
+        if rounded.is_nan() || rounded.is_infinite() {
+            let same = ours == rounded || (ours.is_nan() && rounded.is_nan());
+            return if same { 0.0 } else { f64::INFINITY };
+        }
+        let size = rounded.abs();
+        let unit = f64::from(size.next_up()) - f64::from(size);
+        (f64::from(ours) - exact).abs() / unit
+    }
+
+    /// Numbers of all sizes and signs, infinities and NaN among them.
+    fn numbers() -> impl Iterator<Item = f32> {
+        (0..=u32::MAX).step_by(10_007).map(f32::from_bits)
+    }
+
+    fn worst(ours: impl Fn(f32) -> u32, exact: impl Fn(f64) -> f64) -> f64 {
+        numbers()
+            .map(|x| ulps(ours(x), exact(x.into())))
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn exponentials_and_logarithms_are_within_their_bounds() {
+        assert!(worst(ex2, f64::exp2) <= 0.51);
+        assert!(worst(lg2, f64::log2) <= 0.51);
+    }
+
+    #[test]
+    fn sines_and_cosines_are_within_their_bounds() {
+        let of = |quadrant| move |x: f32| sin_cos(&[x; LANES], quadrant)[0];
+        assert!(worst(of(0), f64::sin) <= 0.51);
+        assert!(worst(of(1), f64::cos) <= 0.51);
+    }
+
+    #[test]
+    fn high_words_are_rounded_to_nearest() {
+        assert_eq!(high(1.0), 0x3ff0_0000);
+        assert_eq!(high(f64::from_bits(0x3fef_ffff_8000_0000)), 0x3ff0_0000);
+        assert_eq!(high(1.0 / from_high(0x4008_0000)), 0x3fd5_5555);
+        assert_eq!(high(f64::NEG_INFINITY), 0xfff0_0000);
+        assert_eq!(high(f64::NAN), 0xfff8_0000);
+    }
+}
