@@ -68,6 +68,20 @@ impl Space {
         access: Access,
         privilege: Privilege,
     ) -> Result<Translation, Fault> {
+        let found = self.look_up(memory, guard, va, access, privilege)?;
+        memory.aliases.note(memory, guard, self, va, &found);
+        Ok(found)
+    }
+
+    /// The walk itself, of which nobody takes note.
+    pub(super) fn look_up(
+        &self,
+        memory: &Memory,
+        guard: &Guard<'_>,
+        va: u64,
+        access: Access,
+        privilege: Privilege,
+    ) -> Result<Translation, Fault> {
         let fault = |reason| Fault { reason, va, access };
         let geometry = memory.geometry();
         if va > self.limit || va >> geometry.pde_shift() >= geometry.pde_count() {

@@ -18,6 +18,7 @@
 //! A TLB never outlives what is safe: video memory is mapped as long as [`Memory`] lives, and
 //! closing a window flushes every TLB before it waits.
 
+mod aliases;
 mod bar;
 pub mod blocklinear;
 mod client;
@@ -40,6 +41,7 @@ use std::{fmt, io};
 use mmio::layout::pagetable::{Aperture, Geometry};
 use thiserror::Error;
 
+use self::aliases::Aliases;
 pub use self::bar::{BarId, BarWindow, Pramin};
 pub use self::client::{Client, Privilege};
 pub use self::dma::{DmaError, DmaSpace, Protection};
@@ -153,6 +155,7 @@ pub struct Memory {
     shared: Arc<Shared>,
     /// Large pages are 64 KiB.
     large_64k: AtomicBool,
+    aliases: Aliases,
 }
 
 impl Memory {
@@ -168,6 +171,7 @@ impl Memory {
             dma: DmaSpace::new(shared.clone()),
             shared,
             large_64k: AtomicBool::new(false),
+            aliases: Aliases::default(),
         }))
     }
 
