@@ -7,6 +7,8 @@ use crate::{Outcome, Step, StepResult};
 
 /// Memory of the card for most groups.
 const VRAM_MIB: u32 = 512;
+/// Memory of a card that is to be short of it.
+const STRESSED_VRAM_MIB: u32 = 128;
 
 /// Channels, buffers, copies and semaphores.
 pub fn copy(context: &Context<'_>) -> Result<String> {
@@ -34,7 +36,14 @@ pub fn faults(context: &Context<'_>) -> Result<String> {
 
 /// Load. The card is small, so that buffers are evicted.
 pub fn stress(context: &Context<'_>) -> Result<String> {
-    let (outcome, remark) = run(context, "stress", 128, 1800)?;
+    let (outcome, remark) = run(context, "stress", STRESSED_VRAM_MIB, 600)?;
+    quiet(&outcome)?;
+    Ok(remark)
+}
+
+/// The same for longer.
+pub fn soak(context: &Context<'_>) -> Result<String> {
+    let (outcome, remark) = run(context, "--large stress", STRESSED_VRAM_MIB, 1800)?;
     quiet(&outcome)?;
     Ok(remark)
 }

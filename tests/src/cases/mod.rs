@@ -58,8 +58,13 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "stress",
-        about: "hundreds of channels, competing processes and evictions lose nothing",
+        about: "channels by the dozen, competing processes and evictions lose nothing",
         run: gputest::stress,
+    },
+    Case {
+        name: "soak",
+        about: "as stress, with hundreds of channels and clients",
+        run: gputest::soak,
     },
     Case {
         name: "vmm",

@@ -29,6 +29,8 @@ pub struct Case {
 pub struct Context {
     /// The render node to use, if not the first.
     pub device: Option<PathBuf>,
+    /// Whether cases that can go on for long do.
+    pub large: bool,
 }
 
 /// The reason why a case does not apply here.
@@ -43,6 +45,11 @@ impl Context {
             Some(path) => Device::open(path)?,
             None => Device::open_any()?,
         })
+    }
+
+    /// How often a case does something: `few` times, or `many`.
+    pub fn times(&self, few: usize, many: usize) -> usize {
+        if self.large { many } else { few }
     }
 
     /// Shows that the case is alive.

@@ -48,6 +48,10 @@ struct Arguments {
     #[arg(long, value_name = "PATH")]
     device: Option<PathBuf>,
 
+    /// Does more of the same: hundreds of cycles instead of tens
+    #[arg(long)]
+    large: bool,
+
     /// Runs one case in this process
     #[arg(long, hide = true, value_name = "NAME")]
     run: Option<String>,
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let context = Context {
         device: arguments.device,
+        large: arguments.large,
     };
     if let Some(job) = arguments.worker {
         return worker::work(&context, job);

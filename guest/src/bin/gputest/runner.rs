@@ -91,6 +91,9 @@ pub fn itself(context: &Context) -> Command {
     if let Some(device) = &context.device {
         command.arg("--device").arg(device);
     }
+    if context.large {
+        command.arg("--large");
+    }
     command
 }
 

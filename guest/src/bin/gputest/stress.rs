@@ -16,13 +16,13 @@ use crate::worker::{self, Job};
 pub const CASES: &[Case] = &[
     Case {
         name: "channel-cycles",
-        about: "200 channels are created, used and destroyed",
+        about: "channels are created, used and destroyed, one after the other",
         seconds: 600,
         run: channel_cycles,
     },
     Case {
         name: "client-cycles",
-        about: "40 clients come and go",
+        about: "clients come and go",
         seconds: 600,
         run: client_cycles,
     },
@@ -65,9 +65,9 @@ pub const CASES: &[Case] = &[
 ];
 
 fn channel_cycles(context: &Context) -> Result<()> {
-    const CYCLES: usize = 200;
+    let cycles = context.times(60, 600);
     let device = context.open()?;
-    for cycle in 0..CYCLES {
+    for cycle in 0..cycles {
         let mut channel = Channel::new(&device)?;
         let mut push = Push::new();
         // Every engine has its own context to bring up and down.
@@ -78,15 +78,14 @@ fn channel_cycles(context: &Context) -> Result<()> {
             .run(&push, &[], LIMIT)
             .with_context(|| format!("cycle {cycle}"))?;
         if (cycle + 1) % 50 == 0 {
-            context.progress(&format!("channel-cycles {}/{CYCLES}", cycle + 1));
+            context.progress(&format!("channel-cycles {}/{cycles}", cycle + 1));
         }
     }
     Ok(())
 }
 
 fn client_cycles(context: &Context) -> Result<()> {
-    const CYCLES: usize = 40;
-    for cycle in 0..CYCLES {
+    for cycle in 0..context.times(16, 80) {
         let device = context.open()?;
         let buffer = Buffer::new(&device, Domain::Any, 64 << 10)?;
         if cycle % 4 == 0 {
@@ -261,7 +260,7 @@ fn two_processes(context: &Context) -> Result<()> {
 fn killed_clients(context: &Context) -> Result<()> {
     let mut random = Random(2);
     let device = context.open()?;
-    for round in 0..10 {
+    for round in 0..context.times(5, 20) {
         let mut child = worker::start(context, Job::CopyForEver)?;
         thread::sleep(Duration::from_millis(200 + random.next(300)));
         if let Some(status) = child.try_wait()? {
