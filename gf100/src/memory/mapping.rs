@@ -63,33 +63,6 @@ impl Mapping {
         writable: bool,
     ) -> io::Result<Self> {
         let pages = Pages::map(file, offset, len, writable)?;
-    /// `len` bytes of `file` from `offset`.
-    pub(super) fn file(file: File, offset: u64, len: usize, writable: bool) -> io::Result<Self> {
-        let end = offset.checked_add(len as u64);
-        // Beyond its end a file maps, but kills whoever touches it.
-        if len == 0 || end.is_none_or(|end| file.metadata().is_ok_and(|meta| end > meta.len())) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let offset = libc::off_t::try_from(offset)
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
-        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
-        let ptr = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                protection,
-                libc::MAP_SHARED | libc::MAP_NORESERVE,
-                file.as_raw_fd(),
-                offset,
-            )
-        };
-        if ptr == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // A dump of the process would write all of it, also what was never touched.
-        // SAFETY: our own mapping, whose contents this does not change; failing is no harm.
-        unsafe { libc::madvise(ptr, len, libc::MADV_DONTDUMP) };
         Ok(Self {
             ptr: pages.ptr,
             len,
@@ -180,6 +153,9 @@ impl Pages {
         if ptr == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
+        // A dump of the process would write all of it, also what was never touched.
+        // SAFETY: our own mapping, whose contents this does not change; failing is no harm.
+        unsafe { libc::madvise(ptr, len, libc::MADV_DONTDUMP) };
         let ptr = NonNull::new(ptr.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { ptr, len })
     }
