@@ -54,6 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         kernel: arguments.kernel,
         gpuvm: programs.gpuvm,
         tools: &programs.guest_tools,
+        debian_tools: &programs.debian_tools,
         artefacts,
     };
     let steps = vec![Step::new("benchmark", "gpubench copy --json")];

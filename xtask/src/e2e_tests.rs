@@ -114,6 +114,7 @@ impl<'a> Runner<'a> {
             kernel,
             gpuvm: self.programs.gpuvm.clone(),
             tools: &self.programs.guest_tools,
+            debian_tools: &self.programs.debian_tools,
             artefacts,
         };
         let start = Instant::now();

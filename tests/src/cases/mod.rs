@@ -1,6 +1,7 @@
 //! The tests, by name.
 
 mod gputest;
+mod opencl;
 mod probe;
 mod reload;
 mod vgpu;
@@ -12,6 +13,7 @@ use anyhow::{Result, ensure};
 
 use crate::{
     Card, CardOptions, Device, Dmesg, Initramfs, Kernel, Machine, Outcome, Session, Step, Testbed,
+    debian,
 };
 
 /// A test. It runs once per kernel.
@@ -45,6 +47,16 @@ pub const CASES: &[Case] = &[
         name: "faults",
         about: "every kind of fault hits the channel that caused it, and the next one works",
         run: gputest::faults,
+    },
+    Case {
+        name: "opencl",
+        about: "packaged Mesa compiles and runs OpenCL workloads, and every result is right",
+        run: opencl::on_card,
+    },
+    Case {
+        name: "opencl-vgpu",
+        about: "the same on a virtual GPU",
+        run: opencl::on_vgpu,
     },
     Case {
         name: "reload",
@@ -85,6 +97,8 @@ pub struct Context<'a> {
     pub gpuvm: PathBuf,
     /// The programs of `guest/`.
     pub tools: &'a [PathBuf],
+    /// Programs that need Debian's libraries.
+    pub debian_tools: &'a [PathBuf],
     /// Where logs go; it exists.
     pub artefacts: PathBuf,
 }
@@ -119,7 +133,36 @@ impl Context<'_> {
     /// A machine on the card, or on virtual GPU `number` of it, that loads nouveau and runs
     /// `steps`.
     fn machine(&self, card: &Card, number: u16, steps: Vec<Step>, seconds: u64) -> Result<Machine> {
-        let mut files = Initramfs::new(self.testbed, self.kernel, &["nouveau"])?;
+        let files = Initramfs::new(self.testbed, self.kernel, &["nouveau"])?;
+        let mut machine = self.loading_nouveau(files, card, number, seconds)?;
+        machine.steps.extend(steps);
+        Ok(machine)
+    }
+
+    /// As [`Self::machine`], with a Debian in which Mesa is.
+    fn debian_machine(
+        &self,
+        card: &Card,
+        number: u16,
+        steps: Vec<Step>,
+        seconds: u64,
+    ) -> Result<Machine> {
+        let modules = [debian::MODULES, &["nouveau"]].concat();
+        let mut files = Initramfs::new(self.testbed, self.kernel, &modules)?;
+        debian::add_to(&mut files, self.debian_tools)?;
+        let mut machine = self.loading_nouveau(files, card, number, seconds)?;
+        debian::attach(&mut machine, self.testbed);
+        machine.steps.extend(steps);
+        Ok(machine)
+    }
+
+    fn loading_nouveau(
+        &self,
+        mut files: Initramfs,
+        card: &Card,
+        number: u16,
+        seconds: u64,
+    ) -> Result<Machine> {
         files.add_programs(self.tools)?;
         let mut machine = Machine::new(self.kernel, files);
         machine.devices.push(Device::VfioUser {
@@ -129,7 +172,6 @@ impl Context<'_> {
             "probe",
             "modprobe nouveau && ls /dev/dri/renderD128",
         ));
-        machine.steps.extend(steps);
         machine.time_out = Duration::from_secs(seconds);
         Ok(machine)
     }
