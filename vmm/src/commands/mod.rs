@@ -8,6 +8,7 @@ mod guest;
 pub mod run;
 pub mod serve;
 mod sharing;
+pub mod sim;
 pub mod trace;
 pub mod vbios;
 
@@ -45,6 +46,8 @@ enum Command {
     Gpu(gpu::Args),
     /// Share one card as several virtual GPUs over vfio-user sockets.
     Serve(serve::Args),
+    /// Simulate schedulers, for planning.
+    Sim(sim::Args),
     /// Summarise a trace of accesses.
     Trace(trace::Args),
     /// Describe the card's VBIOS, or write its image.
@@ -62,6 +65,7 @@ impl Cli {
             Command::Exec(args) => exec::run(args),
             Command::Gpu(args) => gpu::run(args),
             Command::Serve(args) => serve::run(args),
+            Command::Sim(args) => sim::run(args),
             Command::Trace(args) => trace::run(args),
             Command::Vbios(args) => vbios::run(args),
         };
