@@ -43,6 +43,17 @@ pub trait Dispatcher: Send + Sync {
     fn forget(&self, chid: u32);
 }
 
+/// What a channel is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It has done all that the card knows of.
+    Idle,
+    /// It is on a PBDMA and goes on.
+    Running,
+    /// It has work but does not go on: it waits for a semaphore, for a PBDMA, or for its guest.
+    Waiting,
+}
+
 /// What a dispatcher can do with the card.
 pub trait Gate: Send + Sync {
     /// Gives a submission to the card, and with it all earlier ones of its channel; nothing happens
@@ -52,6 +63,12 @@ pub trait Gate: Send + Sync {
     /// Index of the entry that channel `chid` takes next: a submission is done when this is its
     /// `put`.
     fn progress(&self, chid: u32) -> u32;
+
+    /// What channel `chid` is doing.
+    fn activity(&self, chid: u32) -> Activity;
+
+    /// Channel `chid` keeps the card from others for too long: it is killed, and its guest told.
+    fn expel(&self, chid: u32);
 
     /// By engine number, the card's channel that it works for.
     fn engines(&self) -> [Option<u32>; pfifo::ENGINES as usize];

@@ -89,6 +89,8 @@ pub struct Usage {
     pub waited: Nanos,
     /// The longest of them.
     pub longest_wait: Nanos,
+    /// The longest time from a dispatch to the end of what was dispatched.
+    pub longest_run: Nanos,
     /// How often its channels were taken off their engine.
     pub preemptions: u64,
 }

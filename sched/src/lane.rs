@@ -36,6 +36,7 @@ struct Pending {
 /// A submission on the card.
 struct Flight {
     submission: Submission,
+    since: Nanos,
     preempting: bool,
 }
 
@@ -226,6 +227,7 @@ impl Lane {
             Some(flight) => flight.submission.put = submission.put,
             None => self.flights.push(Flight {
                 submission,
+                since: now,
                 preempting: false,
             }),
         }
@@ -263,13 +265,22 @@ impl Lane {
     }
 
     /// Submissions of `channel` up to the one with `put` are over; how many those are.
-    pub fn complete(&mut self, now: Nanos, channel: usize, put: u32) -> u32 {
+    pub fn complete(
+        &mut self,
+        now: Nanos,
+        channel: usize,
+        put: u32,
+        machines: &mut [Machine],
+    ) -> u32 {
         let is = |flight: &Flight| flight.submission.channel == channel;
         let last = self
             .flights
             .iter()
             .rposition(|flight| is(flight) && flight.submission.put == put);
         let Some(last) = last else { return 0 };
+        let done = &self.flights[last];
+        let usage = &mut machines[done.submission.vm].usage;
+        usage.longest_run = usage.longest_run.max(now.saturating_sub(done.since));
         let mut place = 0;
         self.remove_flights(now, |flight| {
             place += 1;

@@ -126,10 +126,11 @@ impl Scheduler {
     }
 
     /// A guest stored GP_PUT. What no machine or channel of this scheduler's made is dropped.
-    pub fn submit(&mut self, now: Nanos, submission: Submission) {
+    /// `false`: it was merged into the last one of the channel that waits.
+    pub fn submit(&mut self, now: Nanos, submission: Submission) -> bool {
         let (vm, channel) = (submission.vm, submission.channel);
         if vm >= self.machines.len() || channel >= self.channels.len() {
-            return;
+            return true;
         }
         self.tick(now);
         let state = &mut self.channels[channel];
@@ -138,18 +139,20 @@ impl Scheduler {
             state.lane = submission.engine.index().min(self.lanes.len() - 1);
         }
         self.arrivals += 1;
-        if self.lanes[state.lane].push(now, self.arrivals, submission) {
+        let queued = self.lanes[state.lane].push(now, self.arrivals, submission);
+        if queued {
             state.outstanding += 1;
         } else {
             self.machines[vm].usage.merged += 1;
         }
+        queued
     }
 
     /// The card is done with the submissions of `channel` up to the one with `put`.
     pub fn complete(&mut self, now: Nanos, channel: usize, put: u32) {
         self.tick(now);
         if let Some(state) = self.channels.get_mut(channel) {
-            let done = self.lanes[state.lane].complete(now, channel, put);
+            let done = self.lanes[state.lane].complete(now, channel, put, &mut self.machines);
             state.outstanding = state.outstanding.saturating_sub(done);
         }
     }

@@ -9,7 +9,7 @@ use mmio::{Bar, VmId};
 use super::{AFTERMATH, Aggregator};
 use crate::card::Registers;
 use crate::partition::Layout;
-use crate::submission::{Gate, Submission};
+use crate::submission::{Activity, Gate, Submission};
 
 /// The second word of a runlist entry.
 ///
@@ -40,6 +40,8 @@ pub(super) struct Row {
     runnable: bool,
     /// The dispatcher does not.
     held: bool,
+    /// The dispatcher wants it killed.
+    expelled: bool,
     /// The put index of the last doorbell.
     submitted: u32,
     /// The put index that the card knows.
@@ -124,6 +126,13 @@ impl Aggregator {
         u32::from_le_bytes(word)
     }
 
+    /// The channels that the dispatcher wants killed.
+    pub(super) fn expelled(&self) -> Vec<Owner> {
+        let rows = self.table.lock().0;
+        let expelled = rows.iter().filter(|row| row.expelled);
+        expelled.filter_map(|row| row.owner).collect()
+    }
+
     /// Lets channel `chid` run as far as its guest is concerned, or not.
     pub fn allow(&self, chid: u32, runnable: bool) {
         self.change_row(chid, |row| row.runnable = runnable);
@@ -182,6 +191,7 @@ impl Aggregator {
         if let Some(row) = self.table.lock().row(chid) {
             row.owner = None;
             row.in_flight = false;
+            row.expelled = false;
         }
         self.dispatcher.forget(chid);
     }
@@ -350,6 +360,23 @@ impl Gate for Aggregator {
 
     fn progress(&self, chid: u32) -> u32 {
         self.control_load(chid, userd::GP_GET)
+    }
+
+    fn activity(&self, chid: u32) -> Activity {
+        let state = self.card.load(channel(pfifo::CHAN_STATE, chid));
+        let state = ChanState::from_bits_retain(state);
+        let waits = state.contains(ChanState::ACQUIRE_PENDING);
+        match (state.contains(ChanState::PENDING), waits) {
+            (false, _) => Activity::Idle,
+            (true, false) if state.contains(ChanState::LOADED) => Activity::Running,
+            (true, _) => Activity::Waiting,
+        }
+    }
+
+    fn expel(&self, chid: u32) {
+        if let Some(row) = self.table.lock().row(chid) {
+            row.expelled = true;
+        }
     }
 
     fn engines(&self) -> [Option<u32>; pfifo::ENGINES as usize] {

@@ -254,12 +254,8 @@ impl Aggregator {
     pub fn watch(&self) -> Vec<(VmId, Event)> {
         let late = |handler: &&Handler| handler.since.elapsed() > self.limits.hang;
         let handlers = *self.handlers.lock();
-        let owners: Vec<Owner> = handlers
-            .iter()
-            .flatten()
-            .filter(late)
-            .map(|h| h.owner)
-            .collect();
+        let late = handlers.iter().flatten().filter(late).map(|h| h.owner);
+        let owners: Vec<Owner> = late.chain(self.expelled()).collect();
         for owner in &owners {
             self.kill(owner.chid);
         }

@@ -8,12 +8,12 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use gpu_model::{Host, Slot};
+use gpu_model::Slot;
 use mmio::VmId;
 use tracing::info;
 
 use super::guest::{Guest, GuestOptions};
-use super::sharing;
+use super::sharing::{self, Shared};
 use crate::control::{ControlServer, Fleet, Seat};
 use crate::ending::Ending;
 use crate::gpu::{GpuConfig, VirtualSlot, Wires};
@@ -137,7 +137,7 @@ impl Args {
     }
 
     /// The card, if it is shared, and what each of `guests` gets of it.
-    fn gpus(&self, guests: usize) -> anyhow::Result<(Option<Host>, Vec<Option<GpuConfig>>)> {
+    fn gpus(&self, guests: usize) -> anyhow::Result<(Option<Shared>, Vec<Option<GpuConfig>>)> {
         match (self.gpu, self.mode) {
             (Gpu::None, _) => Ok((None, vec![None; guests])),
             (Gpu::Soft, Mode::Passthrough) => {
@@ -147,13 +147,13 @@ impl Args {
             (Gpu::Soft, Mode::Fv) => {
                 let wires: Vec<Arc<Wires>> = (0..guests).map(|_| Arc::default()).collect();
                 let slots = wires.iter().map(|wires| wires.clone() as Arc<dyn Slot>);
-                let host = self.sharing.share_soft(slots.collect())?;
-                let parts = host.vgpus().iter().zip(wires).map(|(vgpu, wires)| {
+                let shared = self.sharing.share_soft(slots.collect())?;
+                let parts = shared.host.vgpus().iter().zip(wires).map(|(vgpu, wires)| {
                     let vgpu = vgpu.clone();
                     Some(GpuConfig::Virtual(VirtualSlot { vgpu, wires }))
                 });
                 let parts = parts.collect();
-                Ok((Some(host), parts))
+                Ok((Some(shared), parts))
             }
         }
     }
@@ -167,7 +167,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     events::block_signals().context("Cannot block signals")?;
     let _terminal = RawTerminal::new().context("Cannot set up the terminal")?;
     seccomp::enter(Sandbox::Process, args.seccomp)?;
-    let (host, gpus) = args.gpus(guests.len())?;
+    let (shared, gpus) = args.gpus(guests.len())?;
     let metrics = Metrics::default();
     let configs: Vec<MachineConfig> = (0..)
         .zip(guests.iter().zip(gpus))
@@ -192,10 +192,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Ok(served) = operator.join() {
         served?;
     }
-    if args.stats {
-        for vgpu in host.iter().flat_map(Host::vgpus) {
-            sharing::write_counters(vgpu, &mut io::stderr())?;
-        }
+    if let Some(shared) = shared.filter(|_| args.stats) {
+        shared.write_counters(&mut io::stderr())?;
     }
     let endings = endings?;
     let worst = endings.iter().find(|ending| **ending != Ending::PowerOff);

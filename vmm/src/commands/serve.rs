@@ -50,7 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|irqs| irqs.clone() as Arc<dyn Slot>)
         .collect();
-    let host = args.sharing.share_soft(slots)?;
+    let shared = args.sharing.share_soft(slots)?;
 
     let (ended, end) = mpsc::channel();
     ctrlc::set_handler({
@@ -60,7 +60,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
     .context("Cannot catch signals")?;
     let mut sockets: Vec<SocketFile> = Vec::new();
-    for (vgpu, irqs) in host.vgpus().iter().zip(irqs) {
+    for (vgpu, irqs) in shared.host.vgpus().iter().zip(irqs) {
         let name = format!("vgpu{}", vgpu.vm().0);
         let path = args.socket_dir.join(&name);
         let (server, socket) = Server::bind(&path, vgpu)?;
@@ -79,9 +79,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let served = end.recv().context("The servers died")?;
     if args.stats {
-        for vgpu in host.vgpus() {
-            sharing::write_counters(vgpu, &mut io::stdout())?;
-        }
+        shared.write_counters(&mut io::stdout())?;
     }
     served?;
     Ok(ExitCode::SUCCESS)

@@ -4,9 +4,13 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use gf100::Config;
-use gpu_model::{Host, Layout, Limits, Optimisations, Settings, Slot, VRAM_UNIT, VirtualGpu};
+use gpu_model::{
+    Host, Layout, Limits, Optimisations, Scheduled, Settings, Slot, VRAM_UNIT, VirtualGpu,
+};
+use mmio::VmId;
+use sched::{MILLISECOND, Policy};
 
 use crate::size::Size;
 use crate::soft_card::SoftCard;
@@ -32,6 +36,35 @@ pub struct Options {
     /// Kill a channel that blocks others for so many milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     hang_ms: u64,
+
+    /// Who may use the card when: direct (everybody at once), fifo, credit, band, drr, equal,
+    /// fixed.
+    #[arg(long, value_name = "NAME", default_value_t = Policy::Direct)]
+    sched: Policy,
+
+    /// Take a channel off its engine after so many milliseconds if others wait; 0 never does.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    timeslice: u64,
+
+    /// Weights of the machines, from the first on; 100 for the rest.
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    weight: Vec<u32>,
+
+    /// Most that the machines get of an engine, in percent, from the first on; 100 for the rest.
+    #[arg(long, value_name = "PERCENT,…", value_delimiter = ',')]
+    cap: Vec<u32>,
+
+    /// Priorities of the machines, from the first on; 0 for the rest. The higher goes first.
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    priority: Vec<u8>,
+}
+
+/// A card that is shared.
+pub struct Shared {
+    /// The card and its virtual GPUs.
+    pub host: Host,
+    /// What decides whose turn it is; none if everybody has the card at once.
+    pub scheduler: Option<Arc<Scheduled>>,
 }
 
 impl Options {
@@ -40,30 +73,88 @@ impl Options {
     /// # Errors
     ///
     /// The card cannot be shared like that, or the host does not carry it.
-    pub fn share_soft(&self, slots: Vec<Arc<dyn Slot>>) -> anyhow::Result<Host> {
+    pub fn share_soft(&self, slots: Vec<Arc<dyn Slot>>) -> anyhow::Result<Shared> {
         let each = self.vram.bytes();
         let vgpus = u16::try_from(slots.len()).context("Too many virtual GPUs")?;
         let vram = Layout::vram_for(vgpus, each, TABLES).next_multiple_of(6 * VRAM_UNIT);
         let layout = Layout::new(vgpus, each, vram).context("The card cannot be shared so")?;
         let config = Config::quadro_6000(vram);
         let card = Arc::new(SoftCard::new(config).context("Cannot build the card")?);
-        let settings = Settings {
+        let mut settings = Settings {
             limits: Limits {
                 hang: Duration::from_millis(self.hang_ms),
             },
             optimisations: self.opt,
             ..Settings::default()
         };
-        Host::new(card, layout, settings, slots).context("Cannot share the card")
+        let scheduler = self.scheduler(vgpus)?;
+        if let Some(scheduler) = &scheduler {
+            settings.dispatcher = scheduler.clone();
+        }
+        let host = Host::new(card, layout, settings, slots).context("Cannot share the card")?;
+        Ok(Shared { host, scheduler })
+    }
+
+    fn scheduler(&self, vgpus: u16) -> anyhow::Result<Option<Arc<Scheduled>>> {
+        let chosen = [self.weight.len(), self.cap.len(), self.priority.len()];
+        let most = chosen.into_iter().max().unwrap_or(0);
+        ensure!(
+            most <= vgpus.into(),
+            "Weights, caps or priorities of {most} machines, but there are {vgpus}"
+        );
+        if self.sched == Policy::Direct {
+            ensure!(
+                most == 0 && self.timeslice == 0,
+                "Weights, caps, priorities and time slices need a scheduler: see --sched"
+            );
+            return Ok(None);
+        }
+        let config = sched::Config {
+            timeslice: (self.timeslice > 0).then_some(self.timeslice * MILLISECOND),
+            ..sched::Config::new(self.sched)
+        };
+        let hang = Duration::from_millis(self.hang_ms);
+        let scheduler =
+            Scheduled::new(config, vgpus, hang).context("Cannot start the scheduler")?;
+        for vm in 0..vgpus {
+            let default = sched::Settings::default();
+            let n = usize::from(vm);
+            let settings = sched::Settings {
+                weight: self.weight.get(n).copied().unwrap_or(default.weight),
+                cap: self.cap.get(n).map_or(default.cap, |cap| cap * 10),
+                priority: self.priority.get(n).copied().unwrap_or(default.priority),
+            };
+            scheduler.set(VmId(vm), settings)?;
+        }
+        Ok(Some(scheduler))
     }
 }
 
-/// Writes what `vgpu` has cost to `out`.
-///
-/// # Errors
-///
-/// Those of `out`.
-pub fn write_counters(vgpu: &VirtualGpu, out: &mut impl Write) -> io::Result<()> {
+impl Shared {
+    /// Writes what each virtual GPU has cost to `out`, and what it had of the card.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn write_counters(&self, out: &mut impl Write) -> io::Result<()> {
+        for vgpu in self.host.vgpus() {
+            write_counters(vgpu, out)?;
+            let Some(scheduler) = &self.scheduler else {
+                continue;
+            };
+            let usage = scheduler.usage(vgpu.vm());
+            writeln!(out, "  scheduled_compute_ns: {}", usage.busy[0])?;
+            writeln!(out, "  scheduled_copy_ns: {}", usage.busy[1])?;
+            writeln!(out, "  scheduled_submissions: {}", usage.dispatched)?;
+            writeln!(out, "  merged_doorbells: {}", usage.merged)?;
+            writeln!(out, "  preemptions: {}", usage.preemptions)?;
+            writeln!(out, "  longest_wait_ns: {}", usage.longest_wait)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_counters(vgpu: &VirtualGpu, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}:", vgpu.vm())?;
     for counter in vgpu.counters() {
         write!(out, "  {}", counter.name)?;

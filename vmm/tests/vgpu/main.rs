@@ -1,193 +1,21 @@
 //! Two machines on one software card, each driven through the registers of its virtual GPU.
 
+mod guest;
+mod sharing;
+
 use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::{Duration, Instant};
 
-use gpu_model::{
-    Direct, Dispatcher, Gate, Host, Layout, Mapper, Optimisations, Piece, Protection, Settings,
-    Slot, Submission, VirtualGpu,
+use gpu_model::{Dispatcher, Gate, Mapper, Optimisations, Piece, Submission};
+use mmio::Bar;
+use mmio::layout::pagetable::{Aperture, Pte};
+use mmio::layout::userd;
+use mmio::regs::{PRAMIN, pbus, pfb, pfifo};
+
+use guest::{
+    CHANNEL, DIRECTORY, EACH, RESULT, USERD, VA_FOREIGN, VA_RAM, VA_USERD, VA_VRAM, machines,
+    machines_with,
 };
-use mmio::layout::pagetable::{Aperture, Pde, Pte, TablePointer};
-use mmio::layout::pushbuffer::method;
-use mmio::layout::{instance, userd};
-use mmio::regs::{PRAMIN, pbus, pfb, pfifo, pmc};
-use mmio::{Bar, RegId};
-use vmm::soft_card::SoftCard;
-
-const EACH: u64 = 64 << 20;
-const RAM: u64 = 1 << 20;
-
-/// The guest's video memory. All is in the first MiB, where PRAMIN looks after reset.
-const CHANNEL: u64 = 0x1_0000;
-const BAR1: u64 = 0x1_1000;
-const RUNLIST: u64 = 0x1_2000;
-const USERD: u64 = 0x1_3000;
-const RING: u64 = 0x1_4000;
-const DIRECTORY: u64 = 0x2_0000;
-const TABLE: u64 = 0x4_0000;
-const RESULT: u64 = 0x9_0000;
-
-/// Virtual pages of the channel: ring, pushbuffer behind it, result in VRAM, result in RAM, and one
-/// that is beyond the partition.
-const VA_RING: u64 = 0x1000;
-const VA_VRAM: u64 = 0x2000;
-const VA_RAM: u64 = 0x3000;
-const VA_FOREIGN: u64 = 0x4000;
-const VA_USERD: u64 = 0x5000;
-
-struct Pins;
-
-impl Slot for Pins {
-    fn msi(&self) {}
-    fn intx(&self, _level: bool) {}
-}
-
-struct Guest {
-    gpu: Arc<VirtualGpu>,
-    ram: File,
-    put: u32,
-}
-
-impl Guest {
-    fn new(gpu: Arc<VirtualGpu>) -> Self {
-        let ram = tempfile::tempfile().unwrap();
-        ram.set_len(RAM).unwrap();
-        let all = Protection {
-            read: true,
-            write: true,
-        };
-        gpu.dma_map(0, RAM, all, ram.try_clone().unwrap(), 0)
-            .unwrap();
-        Self { gpu, ram, put: 0 }
-    }
-
-    fn set(&self, register: RegId, value: u32) {
-        self.gpu.store(register.offset(), value);
-    }
-
-    fn get(&self, register: RegId) -> u32 {
-        self.gpu.load(register.offset())
-    }
-
-    fn poke(&self, address: u64, value: u64) {
-        let at = u64::from(PRAMIN.start) + address;
-        self.gpu.write(Bar::Bar0, at, &value.to_le_bytes());
-    }
-
-    fn peek(&self, address: u64) -> u32 {
-        let mut word = [0; 4];
-        let at = u64::from(PRAMIN.start) + address;
-        self.gpu.read(Bar::Bar0, at, &mut word);
-        u32::from_le_bytes(word)
-    }
-
-    fn ram(&self, address: u64) -> u32 {
-        let mut word = [0; 4];
-        self.ram.read_exact_at(&mut word, address).unwrap();
-        u32::from_le_bytes(word)
-    }
-
-    fn map(&self, va: u64, pte: Pte) {
-        self.poke(TABLE + va / 0x1000 * 8, pte.0);
-    }
-
-    /// Builds an address space and a channel, and lets it run.
-    fn start(&self) {
-        self.set(pmc::ENABLE, 0);
-        self.set(pmc::ENABLE, u32::MAX);
-        let table = TablePointer {
-            aperture: Aperture::Vram,
-            address: TABLE,
-            volatile: false,
-        };
-        self.poke(DIRECTORY, Pde::new(None, Some(table)).0);
-        self.map(VA_RING, Pte::new(Aperture::Vram, RING));
-        self.map(VA_VRAM, Pte::new(Aperture::Vram, RESULT));
-        self.map(VA_RAM, Pte::new(Aperture::SysCoherent, 0x8000));
-        self.map(VA_FOREIGN, Pte::new(Aperture::Vram, EACH));
-        self.map(VA_USERD, Pte::new(Aperture::Vram, USERD));
-        for block in [CHANNEL, BAR1] {
-            self.poke(block + instance::PAGE_DIR_BASE, DIRECTORY);
-            self.poke(block + instance::ADDR_LIMIT, (1 << 40) - 1);
-        }
-        self.poke(CHANNEL + instance::USERD, USERD);
-        self.poke(
-            CHANNEL + instance::SIGNATURE,
-            instance::SIGNATURE_VALUE.into(),
-        );
-        self.poke(CHANNEL + instance::GP_BASE, VA_RING | 9 << 48);
-        self.set(pbus::BAR1_BLOCK, 1 << 31 | (BAR1 >> 12) as u32);
-        self.set(
-            pfifo::BAR1_BASE,
-            pfifo::BAR1_BASE_ENABLE | (VA_USERD >> 12) as u32,
-        );
-        self.set(pfifo::INTR_EN, u32::MAX);
-        self.set(pfifo::CHAN, pfifo::CHAN_VALID | (CHANNEL >> 12) as u32);
-        self.set(pfifo::CHAN_STATE, 0x001f_0001);
-        self.poke(RUNLIST, 4 << 32);
-        self.set(pfifo::RUNLIST_WR, (RUNLIST >> 12) as u32);
-        self.set(pfifo::RUNLIST_WR_LEN, 1);
-        self.until("the runlist", || self.get(pfifo::INTR_RUNLIST) != 0);
-    }
-
-    /// Releases a semaphore at `va` with `value`.
-    fn release(&mut self, va: u64, value: u32) {
-        self.prepare(va, value);
-        let doorbell = VA_USERD + userd::GP_PUT;
-        self.gpu.write(Bar::Bar1, doorbell, &self.put.to_le_bytes());
-    }
-
-    /// Writes what releases a semaphore, without a doorbell.
-    fn prepare(&mut self, va: u64, value: u32) {
-        let push = 0x800 + u64::from(self.put) * 0x40;
-        let header = 0x2000_0000 | 4 << 16 | u32::from(method::SEMAPHORE_ADDRESS_HIGH) >> 2;
-        let words = [header, (va >> 32) as u32, va as u32, value, 0x0100_0002, 0];
-        for (n, pair) in (0..).zip(words.chunks_exact(2)) {
-            let wide = u64::from(pair[1]) << 32 | u64::from(pair[0]);
-            self.poke(RING + push + n * 8, wide);
-        }
-        let entry = (VA_RING + push) | 5 << 42;
-        self.poke(RING + u64::from(self.put) * 8, entry);
-        self.put += 1;
-    }
-
-    #[track_caller]
-    fn until(&self, what: &str, done: impl Fn() -> bool) {
-        let begin = Instant::now();
-        while !done() {
-            assert!(
-                begin.elapsed() < Duration::from_secs(20),
-                "{what} did not come"
-            );
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-fn machines(optimisations: Optimisations) -> (Host, Vec<Guest>) {
-    machines_with(optimisations, Arc::new(Direct::default()))
-}
-
-fn machines_with(
-    optimisations: Optimisations,
-    dispatcher: Arc<dyn Dispatcher>,
-) -> (Host, Vec<Guest>) {
-    let vram = Layout::vram_for(2, EACH, 16 << 20).next_multiple_of(6 << 20);
-    let layout = Layout::new(2, EACH, vram).unwrap();
-    let card = Arc::new(SoftCard::new(gf100::Config::quadro_6000(vram)).unwrap());
-    let slots: Vec<Arc<dyn Slot>> = vec![Arc::new(Pins), Arc::new(Pins)];
-    let settings = Settings {
-        optimisations,
-        dispatcher,
-        ..Settings::default()
-    };
-    let host = Host::new(card, layout, settings, slots).unwrap();
-    let guests = host.vgpus().iter().cloned().map(Guest::new).collect();
-    (host, guests)
-}
 
 fn work_of_both(optimisations: Optimisations) {
     let (_host, mut guests) = machines(optimisations);
