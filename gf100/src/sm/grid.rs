@@ -349,8 +349,13 @@ impl Run {
     /// Runs CTAs on the calling thread until there is none, or until somebody says stop.
     fn work(&self, multiprocessor: u32, asked: impl Fn() -> bool) {
         #[cfg(target_arch = "x86_64")]
-        if let Some(isa) = super::exec::Avx2::detect() {
-            return self.work_with(isa, multiprocessor, asked);
+        {
+            if let Some(isa) = super::exec::Avx512::detect() {
+                return self.work_with(isa, multiprocessor, asked);
+            }
+            if let Some(isa) = super::exec::Avx2::detect() {
+                return self.work_with(isa, multiprocessor, asked);
+            }
         }
         self.work_with(Baseline, multiprocessor, asked);
     }

@@ -189,6 +189,49 @@ fn window_addresses(cx: &Cx<'_>, i: &Inst, offset: i32) -> [u32; LANES] {
     map(|lane| a[lane].wrapping_add_signed(offset))
 }
 
+/// The words of shared memory that lanes mean, if all addresses are fine: of each its first, inactive
+/// lanes do as an active one.
+#[inline(always)]
+fn shared_words(cx: &Cx<'_>, addresses: &[u32; LANES], ty: MemType) -> Option<[u32; LANES]> {
+    let mask = cx.mask;
+    let first = addresses[mask.trailing_zeros() as usize % LANES];
+    let at = map(|lane| {
+        let address = if mask & 1 << lane != 0 {
+            addresses[lane]
+        } else {
+            first
+        };
+        address & WINDOW_MASK
+    });
+    let bits = at.iter().fold(0, |bits, at| bits | at);
+    let highest = at.iter().fold(0, |high, at| high.max(*at));
+    let end = (highest + ty.bytes()) as usize / 4;
+    let fine = bits & (ty.bytes() - 1) == 0 && end <= cx.cta.shared.len();
+    fine.then(|| at.map(|at| at / 4))
+}
+
+/// The first word of local memory that all active lanes mean, if it is the same and they are all
+/// there.
+#[inline(always)]
+fn same_local_word(
+    cx: &Cx<'_>,
+    addresses: &[u32; LANES],
+    ty: MemType,
+) -> Result<Option<usize>, WarpError> {
+    let first = addresses[cx.mask.trailing_zeros() as usize % LANES];
+    let others = cx.mask & mask_of(|lane| addresses[lane] != first);
+    if others != 0 || !first.is_multiple_of(ty.bytes()) {
+        return Ok(None);
+    }
+    cx.local_word(first.wrapping_add(ty.bytes() - 4))?;
+    cx.local_word(first).map(Some)
+}
+
+/// Whole words, which have faster ways than bytes.
+fn is_words(ty: MemType) -> bool {
+    matches!(ty, MemType::B32 | MemType::B64 | MemType::B128)
+}
+
 #[inline(always)]
 pub fn load(
     cx: &mut Cx<'_>,
@@ -198,22 +241,28 @@ pub fn load(
     offset: i32,
 ) -> Result<(), Halt> {
     let addresses = window_addresses(cx, i, offset);
-    if ty == MemType::B32 {
-        match window {
-            Window::Shared => {
-                if let Some(out) = gather_shared(cx, &addresses) {
-                    cx.write(i.dst, &out);
-                    return Ok(());
+    match window {
+        Window::Shared if is_words(ty) => {
+            if let Some(at) = shared_words(cx, &addresses, ty) {
+                for n in 0..ty.regs() as u16 {
+                    let shared = &cx.cta.shared;
+                    let out = map(|lane| shared[at[lane] as usize + usize::from(n)]);
+                    cx.write(i.dst + n, &out);
                 }
-            }
-            Window::Local => {
-                if let Some(at) = same_local_word(cx, &addresses)? {
-                    let out = cx.local.get(at).map_or([0; LANES], |row| row.0);
-                    cx.write(i.dst, &out);
-                    return Ok(());
-                }
+                return Ok(());
             }
         }
+        Window::Local if is_words(ty) => {
+            if let Some(at) = same_local_word(cx, &addresses, ty)? {
+                for n in 0..ty.regs() as u16 {
+                    let row = cx.local.get(at + usize::from(n));
+                    let out = row.map_or([0; LANES], |row| row.0);
+                    cx.write(i.dst + n, &out);
+                }
+                return Ok(());
+            }
+        }
+        _ => {}
     }
     let mut words = [[0; 4]; LANES];
     for lane in each(cx.mask) {
@@ -221,38 +270,6 @@ pub fn load(
     }
     cx.write_words(i.dst, ty, &words);
     Ok(())
-}
-
-/// A word of shared memory for each lane, if all addresses are fine.
-#[inline(always)]
-fn gather_shared(cx: &Cx<'_>, addresses: &[u32; LANES]) -> Option<[u32; LANES]> {
-    let shared = &cx.cta.shared[..];
-    // Inactive lanes read what is at 0.
-    let mask = cx.mask;
-    let at = map(|lane| {
-        if mask & 1 << lane != 0 {
-            addresses[lane] & WINDOW_MASK
-        } else {
-            0
-        }
-    });
-    let bits = at.iter().fold(0, |bits, at| bits | at);
-    let highest = at.iter().fold(0, |high, at| high.max(*at));
-    if bits & 3 != 0 || highest as usize / 4 >= shared.len() {
-        return None;
-    }
-    Some(map(|lane| shared[at[lane] as usize / 4]))
-}
-
-/// The word of local memory that all active lanes mean, if it is one.
-#[inline(always)]
-fn same_local_word(cx: &Cx<'_>, addresses: &[u32; LANES]) -> Result<Option<usize>, WarpError> {
-    let first = addresses[cx.mask.trailing_zeros() as usize % LANES];
-    let others = cx.mask & mask_of(|lane| addresses[lane] != first);
-    match others == 0 && first.is_multiple_of(4) {
-        true => cx.local_word(first).map(Some),
-        false => Ok(None),
-    }
 }
 
 #[inline(always)]
@@ -264,28 +281,29 @@ pub fn store(
     offset: i32,
 ) -> Result<(), Halt> {
     let addresses = window_addresses(cx, i, offset);
-    if ty == MemType::B32 {
-        match window {
-            Window::Shared => {
-                let data = *cx.row(i.src[1]);
-                let shared = &mut cx.cta.shared;
-                for lane in each(cx.mask) {
-                    let at = addresses[lane] & WINDOW_MASK;
-                    if !at.is_multiple_of(4) {
-                        return Err(WarpError::MisalignedAddr.into());
+    match window {
+        Window::Shared if is_words(ty) => {
+            if let Some(at) = shared_words(cx, &addresses, ty) {
+                for n in 0..ty.regs() as u16 {
+                    let data = *cx.row_at(i.src[1], n);
+                    let shared = &mut cx.cta.shared;
+                    for lane in each(cx.mask) {
+                        shared[at[lane] as usize + usize::from(n)] = data[lane];
                     }
-                    *shared.get_mut(at as usize / 4).ok_or(WarpError::OorAddr)? = data[lane];
                 }
                 return Ok(());
             }
-            Window::Local => {
-                if let Some(at) = same_local_word(cx, &addresses)? {
-                    let (data, mask) = (*cx.row(i.src[1]), cx.mask);
-                    cx.local_row(at).merge(&data, mask);
-                    return Ok(());
+        }
+        Window::Local if is_words(ty) => {
+            if let Some(at) = same_local_word(cx, &addresses, ty)? {
+                for n in 0..ty.regs() as u16 {
+                    let (data, mask) = (*cx.row_at(i.src[1], n), cx.mask);
+                    cx.local_row(at + usize::from(n)).merge(&data, mask);
                 }
+                return Ok(());
             }
         }
+        _ => {}
     }
     for lane in each(cx.mask) {
         let words = cx.data(i, ty, lane);

@@ -30,7 +30,7 @@ use super::{
 use crate::memory::{Client, Fault, Guard};
 
 #[cfg(target_arch = "x86_64")]
-pub use isa::Avx2;
+pub use isa::{Avx2, Avx512};
 pub use isa::{Baseline, Isa};
 
 /// A warp and what it can reach, for as long as it runs.
