@@ -196,7 +196,7 @@ impl Machine {
             vcpus: vcpus.kicks(),
             end: Arc::clone(&end),
             metrics,
-            switches: switches(),
+            switches: switches(config.gpu.as_ref()),
             memory: config.memory,
             started: Instant::now(),
         });
@@ -265,10 +265,13 @@ fn map_memory(vm: &dyn VmOps, memory: &GuestMemory) -> Result<u32, VmError> {
     Ok(slots)
 }
 
-/// What can be switched on every machine.
-fn switches() -> Switches {
+/// What can be switched on a machine.
+fn switches(gpu: Option<&GpuConfig>) -> Switches {
     let mut switches = Switches::default();
     switches.add("log", logging::set_filter);
+    if let Some(GpuConfig::Virtual(slot)) = gpu {
+        slot.add_switches(&mut switches);
+    }
     switches
 }
 

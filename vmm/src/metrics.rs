@@ -1,5 +1,6 @@
 //! Counters: one atomic each, no lock where they are counted.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -29,13 +30,13 @@ impl Counter {
 }
 
 /// A count that is kept elsewhere: its name, its labels and its value.
-pub type Sample<'a> = (&'static str, &'a [(&'a str, &'a str)], u64);
+pub type Sample<'a> = (&'a str, &'a [(&'a str, &'a str)], u64);
 
 /// Tells the counts that somebody keeps.
 type Source = Box<dyn Fn(&mut dyn FnMut(Sample<'_>)) + Send + Sync>;
 
 /// Name and labels of a count.
-type Key = (&'static str, String);
+type Key = (Cow<'static, str>, String);
 
 #[derive(Default)]
 struct Registry {
@@ -68,7 +69,7 @@ impl Metrics {
 
     /// The counter `name` with `labels`, for example `("exits_total", &[("vcpu", "0")])`.
     pub fn counter(&self, name: &'static str, labels: &[(&str, &str)]) -> Counter {
-        let key = (name, join(&self.base, labels));
+        let key = (name.into(), join(&self.base, labels));
         self.registry
             .counters
             .lock()
@@ -90,7 +91,7 @@ impl Metrics {
         }
         for (base, source) in self.registry.sources.lock().iter() {
             source(&mut |(name, labels, value)| {
-                all.insert((name, join(base, labels)), value);
+                all.insert((name.to_owned().into(), join(base, labels)), value);
             });
         }
         all.retain(|(_, labels), _| labels.starts_with(&self.base));
@@ -101,7 +102,7 @@ impl Metrics {
     pub fn snapshot(&self) -> BTreeMap<String, u64> {
         self.all()
             .into_iter()
-            .map(|((name, labels), value)| (series(name, &labels), value))
+            .map(|((name, labels), value)| (series(&name, &labels), value))
             .collect()
     }
 
@@ -110,7 +111,7 @@ impl Metrics {
         let mut text = String::new();
         let mut family = "";
         for ((name, labels), value) in &self.all() {
-            if *name != family {
+            if name != family {
                 family = name;
                 // Writing to a string does not fail.
                 let _ = writeln!(text, "# TYPE gpuvm_{name} counter");

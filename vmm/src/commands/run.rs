@@ -169,12 +169,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     seccomp::enter(Sandbox::Process, args.seccomp)?;
     let (shared, gpus) = args.gpus(guests.len())?;
     let metrics = Metrics::default();
-    let configs: Vec<MachineConfig> = (0..)
-        .zip(guests.iter().zip(gpus))
-        .map(|(id, (guest, gpu))| MachineConfig {
+    let machine = |(id, (guest, gpu)): (u16, (&Guest, Option<GpuConfig>))| {
+        let metrics = metrics.of_vm(&guest.name);
+        if let Some(GpuConfig::Virtual(slot)) = &gpu {
+            slot.count_in(&metrics);
+        }
+        MachineConfig {
             id: VmId(id),
             seat: Seat::new(&guest.name),
-            metrics: metrics.of_vm(&guest.name),
+            metrics,
             console: args.console(guest, guests.len() == 1),
             boot: guest.boot.clone(),
             memory: guest.memory.bytes(),
@@ -182,8 +185,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             disks: guest.disks.clone(),
             gpu,
             seccomp: args.seccomp,
-        })
-        .collect();
+        }
+    };
+    let configs: Vec<MachineConfig> = (0..).zip(guests.iter().zip(gpus)).map(machine).collect();
     let seats = configs.iter().map(|config| config.seat.clone()).collect();
     let fleet = Arc::new(Fleet::new(seats, metrics)?);
     let operator = serve_operator(&fleet, &args)?;

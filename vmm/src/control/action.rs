@@ -20,7 +20,7 @@ pub enum Action {
     Counters,
     /// Show every counter as Prometheus text.
     Metrics,
-    /// Set an optimisation switch.
+    /// Set a switch: opt takes the names that --opt takes, log a filter as RUST_LOG.
     Set {
         /// The switch's name.
         switch: String,

@@ -9,9 +9,10 @@ use std::io;
 use std::sync::Arc;
 
 use gf100::Card;
-use gpu_model::VirtualGpu;
+use gpu_model::{Optimisations, UnknownOptimisation, VirtualGpu};
 use thiserror::Error;
 
+use crate::control::Switches;
 use crate::irq::Interrupts;
 use crate::memory::GuestMemory;
 use crate::memory_slots::MemorySlots;
@@ -48,6 +49,41 @@ pub struct VirtualSlot {
 impl fmt::Debug for VirtualSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("VirtualSlot").field(&self.vgpu.vm()).finish()
+    }
+}
+
+impl VirtualSlot {
+    /// Shows what the virtual GPU counts among the metrics of its machine.
+    pub fn count_in(&self, metrics: &Metrics) {
+        let vgpu = self.vgpu.clone();
+        metrics.add_source(move |tell| {
+            for count in vgpu.counters() {
+                let bar = count.range.map(|(bar, _)| format!("{bar:?}").to_lowercase());
+                let channel = count.channel.map(|channel| channel.to_string());
+                let labels = [
+                    ("bar", bar.as_deref()),
+                    ("range", count.range.map(|(_, range)| range)),
+                    ("channel", channel.as_deref()),
+                    ("engine", count.engine),
+                ];
+                let labels: Vec<_> = labels
+                    .into_iter()
+                    .filter_map(|(label, value)| Some((label, value?)))
+                    .collect();
+                tell((&format!("gpu_{}_total", count.name), &labels, count.value));
+            }
+        });
+    }
+
+    /// Lets an operator set the optimisations.
+    pub fn add_switches(&self, switches: &mut Switches) {
+        let vgpu = self.vgpu.clone();
+        switches.add("opt", move |names| {
+            let optimisations: Optimisations =
+                names.parse().map_err(|error: UnknownOptimisation| error.to_string())?;
+            vgpu.set_optimisations(optimisations);
+            Ok(())
+        });
     }
 }
 
