@@ -45,6 +45,20 @@ const NAMES: [(&str, Optimisations); 9] = [
 ];
 
 impl Optimisations {
+    /// All that go together with everything else. Polling for doorbells takes a processor, and direct
+    /// ones leave schedulers nothing to decide: both have to be asked for.
+    pub const ALL: Self = Self::all()
+        .difference(Self::DOORBELL_DIRECT)
+        .difference(Self::DOORBELL_POLL);
+
+    /// Those that need a machine whose BARs are mapped and trapped in this process.
+    pub const LOCAL: Self = Self::BAR3_REMAP
+        .union(Self::BAR1_MAP)
+        .union(Self::PRAMIN_MAP)
+        .union(Self::DOORBELL_DIRECT)
+        .union(Self::DOORBELL_POLL)
+        .union(Self::COALESCE);
+
     /// Those of the publication.
     pub const PAPER: Self = Self::BAR3_REMAP.union(Self::LAZY_SHADOW);
 
@@ -74,7 +88,7 @@ impl FromStr for Optimisations {
             all |= match name {
                 "none" => Self::empty(),
                 "paper" => Self::PAPER,
-                "all" => Self::all(),
+                "all" => Self::ALL,
                 _ => {
                     NAMES
                         .iter()
@@ -111,6 +125,7 @@ mod tests {
         for set in [
             Optimisations::empty(),
             Optimisations::PAPER,
+            Optimisations::ALL,
             Optimisations::all(),
             Optimisations::BULK,
         ] {

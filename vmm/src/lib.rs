@@ -26,6 +26,7 @@ pub mod size;
 pub mod soft_card;
 pub mod terminal;
 pub mod vcpu;
+pub mod vfio;
 pub mod vfio_user;
 pub mod virtio;
 pub mod vm;

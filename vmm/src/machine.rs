@@ -258,6 +258,7 @@ fn map_memory(vm: &dyn VmOps, memory: &GuestMemory) -> Result<u32, VmError> {
             len: range.len,
             host: range.host,
             read_only: false,
+            log_stores: false,
         };
         vm.add_memory(slots, region)?;
         slots += 1;

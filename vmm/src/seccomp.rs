@@ -83,7 +83,10 @@ const COMMON: &[i64] = &[
     libc::SYS_writev,
 ];
 
-/// What the event loop needs beyond that.
+/// What a processor needs beyond that: configuration space of a card on the bus is a file.
+const VCPU: &[i64] = &[libc::SYS_pread64, libc::SYS_pwrite64];
+
+/// What the event loop needs beyond the common.
 const IO: &[i64] = &[
     libc::SYS_accept4,
     libc::SYS_epoll_ctl,
@@ -99,7 +102,7 @@ const IO: &[i64] = &[
     libc::SYS_unlink,
 ];
 
-/// What building a machine needs beyond both. Nothing here starts a program, changes a
+/// What building a machine needs beyond all of them. Nothing here starts a program, changes a
 /// credential or reaches beyond the machine's own files.
 const BUILD: &[i64] = &[
     libc::SYS_arch_prctl,
@@ -146,6 +149,7 @@ const IOCTLS: &[u64] = &[
     0xae80,      // KVM_RUN
     0x8090_ae81, // KVM_GET_REGS
     0x4020_ae46, // KVM_SET_USER_MEMORY_REGION
+    0x4010_ae42, // KVM_GET_DIRTY_LOG
     0x4008_ae61, // KVM_IRQ_LINE
     0x4008_ae6a, // KVM_SET_GSI_ROUTING
     0x4020_ae76, // KVM_IRQFD
@@ -179,7 +183,7 @@ fn rules(sandbox: Sandbox) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompile
     let lists: &[&[i64]] = match sandbox {
         Sandbox::Process => &[COMMON, IO, BUILD],
         Sandbox::Io => &[COMMON, IO],
-        Sandbox::Vcpu => &[COMMON],
+        Sandbox::Vcpu => &[COMMON, VCPU],
     };
     let mut rules: BTreeMap<_, _> = lists
         .iter()

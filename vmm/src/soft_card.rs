@@ -10,6 +10,8 @@ use gpu_model::{Card, Protection};
 use mmio::Bar;
 use parking_lot::{Condvar, Mutex};
 
+use crate::gpu::HostCard;
+
 /// Configuration space: MSI enable in the message control of the capability at 0x68.
 ///
 /// Source: `gf100/src/pci.rs`, which has the capability there as boards of this family do.
@@ -118,5 +120,13 @@ impl Card for SoftCard {
 
     fn scrub(&self, address: u64, len: u64) -> bool {
         self.card.memory().vram().scrub(address, len).is_ok()
+    }
+}
+
+impl HostCard for SoftCard {
+    fn host_address(&self, address: u64, len: u64) -> Option<u64> {
+        let len = usize::try_from(len).ok()?;
+        let at = self.card.memory().vram().host_ptr(address, len)?;
+        Some(at.addr().get() as u64)
     }
 }

@@ -4,9 +4,9 @@ use std::io;
 
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
-    KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting,
-    kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1, kvm_irq_routing_irqchip,
-    kvm_irq_routing_msi, kvm_pit_config, kvm_userspace_memory_region,
+    KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY,
+    KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1,
+    kvm_irq_routing_irqchip, kvm_irq_routing_msi, kvm_pit_config, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
 use thiserror::Error;
@@ -52,6 +52,8 @@ pub struct HostMemory {
     pub host: u64,
     /// Guest writes exit instead of reaching the memory.
     pub read_only: bool,
+    /// It is remembered which pages guests store to.
+    pub log_stores: bool,
 }
 
 /// Writes to one address that signal an event instead of causing an exit.
@@ -80,6 +82,9 @@ pub trait VmOps: Send + Sync {
     fn add_memory(&self, slot: u32, memory: HostMemory) -> Result<(), VmError>;
     /// Empties slot `slot`, which held `memory`.
     fn remove_memory(&self, slot: u32, memory: HostMemory) -> Result<(), VmError>;
+    /// Which pages of slot `slot`, which holds `memory` and logs stores, were stored to since this
+    /// was asked: a bit each.
+    fn stored_pages(&self, slot: u32, memory: HostMemory) -> Result<Vec<u64>, VmError>;
     /// Installs a doorbell.
     fn add_doorbell(&self, doorbell: &Doorbell) -> Result<(), VmError>;
     /// Removes a doorbell.
@@ -143,13 +148,17 @@ impl KvmVm {
     }
 
     fn set_region(&self, slot: u32, memory: HostMemory, len: u64) -> Result<(), VmError> {
+        let mut flags = 0;
+        if memory.read_only {
+            flags |= KVM_MEM_READONLY;
+        }
+        // An empty slot has no log.
+        if memory.log_stores && len != 0 {
+            flags |= KVM_MEM_LOG_DIRTY_PAGES;
+        }
         let region = kvm_userspace_memory_region {
             slot,
-            flags: if memory.read_only {
-                KVM_MEM_READONLY
-            } else {
-                0
-            },
+            flags,
             guest_phys_addr: memory.guest,
             memory_size: len,
             userspace_addr: memory.host,
@@ -168,6 +177,11 @@ impl VmOps for KvmVm {
 
     fn remove_memory(&self, slot: u32, memory: HostMemory) -> Result<(), VmError> {
         self.set_region(slot, memory, 0)
+    }
+
+    fn stored_pages(&self, slot: u32, memory: HostMemory) -> Result<Vec<u64>, VmError> {
+        let len = memory.len as usize;
+        call("read a log of stores", self.fd.get_dirty_log(slot, len))
     }
 
     fn add_doorbell(&self, doorbell: &Doorbell) -> Result<(), VmError> {
@@ -280,6 +294,7 @@ pub(crate) mod testing {
     #[derive(Debug, Default)]
     pub struct Held {
         pub memory: BTreeMap<u32, HostMemory>,
+        pub stored: BTreeMap<u32, Vec<u64>>,
         pub doorbells: Vec<u64>,
         pub messages: BTreeMap<u32, MsiMessage>,
         pub lines: BTreeMap<u32, bool>,
@@ -297,6 +312,9 @@ pub(crate) mod testing {
         fn remove_memory(&self, slot: u32, memory: HostMemory) -> Result<(), VmError> {
             assert_eq!(self.0.lock().memory.remove(&slot), Some(memory));
             Ok(())
+        }
+        fn stored_pages(&self, slot: u32, _memory: HostMemory) -> Result<Vec<u64>, VmError> {
+            Ok(self.0.lock().stored.remove(&slot).unwrap_or_default())
         }
         fn add_doorbell(&self, doorbell: &Doorbell) -> Result<(), VmError> {
             self.0.lock().doorbells.push(doorbell.guest);

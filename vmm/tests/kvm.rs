@@ -4,12 +4,14 @@
 
 use std::sync::Arc;
 
+use gpu_model::{Mapper, Piece};
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_segment};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use mmio::{Access, Bar, VmId, Width};
 use parking_lot::Mutex;
 use vm_memory::{Bytes, GuestAddress};
 use vmm::bus::AddressSpace;
+use vmm::gpu::SlotMapper;
 use vmm::layout;
 use vmm::memory::{self, GuestMemory};
 use vmm::memory_slots::MemorySlots;
@@ -27,6 +29,9 @@ const BAR_SIZE: u64 = 0x10000;
 const PLAIN: u64 = 0x1000;
 const GUARDED: u64 = 0x2000;
 const BELL: u64 = 0x3000;
+/// A page that is mapped when it is hot, and where it is in the device's memory.
+const WARM: u64 = 0x4000;
+const WARM_AT: u64 = 0x2000;
 /// The port at which a guest ends.
 const END_PORT: u16 = 0x80;
 
@@ -41,8 +46,9 @@ struct Device {
     config: Mutex<ConfigSpace>,
     writes: Mutex<Vec<(u64, usize, u64)>>,
     bell: EventFd,
-    /// Two pages behind the memory windows.
+    /// Two pages behind the memory windows, and one that is mapped when it is hot.
     pages: GuestMemory,
+    mapper: Arc<SlotMapper>,
 }
 
 impl PciDevice for Device {
@@ -59,12 +65,18 @@ impl PciDevice for Device {
     }
 
     fn read(&self, access: &Access) -> u64 {
+        self.mapper.trapped(access.bar, access.offset);
         access.offset
+    }
+
+    fn placed(&self, bar: Bar, base: Option<u64>) {
+        self.mapper.place(bar, base);
     }
 
     fn write(&self, access: &Access, value: u64) {
         let entry = (access.offset, access.width.bytes(), value);
         self.writes.lock().push(entry);
+        self.mapper.trapped(access.bar, access.offset);
     }
 
     fn windows(&self, _bar: Bar) -> Vec<Window> {
@@ -110,25 +122,30 @@ impl Machine {
             len: RAM,
             host: range.host,
             read_only: false,
+            log_stores: false,
         };
         vm.add_memory(0, slot).unwrap();
         map_and_load(&ram, code);
 
         let space = AddressSpace::new();
         let ops: Arc<dyn VmOps> = vm.clone();
-        let host =
-            PciHost::new(VmId(0), ops, Arc::clone(&space), RAM, MemorySlots::from(1)).unwrap();
+        let slots = MemorySlots::from(1);
+        let host = PciHost::new(VmId(0), ops.clone(), space.clone(), RAM, slots.clone()).unwrap();
         let mut config = ConfigSpace::new(&Identity::default());
         config.add_bar(BarSpec {
             bar: Bar::Bar0,
             kind: BarKind::Memory32,
             size: BAR_SIZE,
         });
+        let pages = memory::create(0x3000).unwrap();
+        let at = memory::ranges(&pages).next().unwrap().host;
+        let video = Box::new(move |address, _| Some(at + address));
         let device = Arc::new(Device {
             config: Mutex::new(config),
             writes: Mutex::default(),
             bell: EventFd::new(EFD_NONBLOCK).unwrap(),
-            pages: memory::create(0x2000).unwrap(),
+            mapper: SlotMapper::new(ops, slots, video, true, &Metrics::default()),
+            pages,
         });
         host.plug(device.clone()).unwrap();
         host.connect().unwrap();
@@ -304,6 +321,44 @@ fn doorbell_signals_its_event_without_an_exit() {
 
     assert_eq!(machine.device.bell.read().unwrap(), 2);
     assert!(machine.device.writes.lock().is_empty());
+}
+
+#[test]
+fn hot_page_is_mapped_logs_stores_and_traps_again_when_it_is_taken_away() {
+    const STORES: u32 = 20;
+    let stores = (0..STORES).map(|n| store(WARM + 4, n));
+    let code = [stores.collect::<Vec<_>>().concat(), end()].concat();
+    let Some(mut machine) = Machine::new(&code) else {
+        return;
+    };
+    let piece = Piece {
+        offset: WARM,
+        len: 0x1000,
+        vram: WARM_AT,
+        read_only: false,
+    };
+    machine.device.mapper.remap(Bar::Bar0, &[piece]);
+    let dirty = |machine: &Machine| {
+        let mut all = Vec::new();
+        let mapper = &machine.device.mapper;
+        mapper.dirty(&mut |address, len| all.push((address, len)));
+        all
+    };
+
+    let trapped = machine.run();
+
+    assert!(trapped < STORES as usize, "{trapped} of {STORES} trapped");
+    let at = GuestAddress(WARM_AT + 4);
+    let last: u32 = machine.device.pages.read_obj(at).unwrap();
+    assert_eq!(last, STORES - 1);
+    assert_eq!(dirty(&machine), [(WARM_AT, 0x1000)]);
+    assert_eq!(dirty(&machine), []);
+
+    machine.device.mapper.remap(Bar::Bar0, &[]);
+    let mut regs = machine.vcpu.get_regs().unwrap();
+    regs.rip = CODE;
+    machine.vcpu.set_regs(&regs).unwrap();
+    assert_eq!(machine.run(), STORES as usize);
 }
 
 #[test]

@@ -83,6 +83,11 @@ pub const CASES: &[Case] = &[
         about: "gpuvm run boots stock guests on KVM, with the whole card and with a virtual GPU",
         run: vmm::run,
     },
+    Case {
+        name: "vfio",
+        about: "gpuvm run gives guests a card on the bus, whole and as a virtual GPU",
+        run: vmm::vfio,
+    },
 ];
 
 /// What a test works with.

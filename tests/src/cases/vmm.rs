@@ -1,12 +1,12 @@
 //! The project's own VMM in a machine with KVM, with the card in its process.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::gputest::passed;
 use super::{Context, quiet_log};
-use crate::{Initramfs, Step, StepResult, nested};
+use crate::{Card, CardOptions, Initramfs, Step, StepResult, nested};
 
 /// How the guest gets the card.
 const MODES: &[&str] = &["passthrough", "fv"];
@@ -14,8 +14,33 @@ const MODES: &[&str] = &["passthrough", "fv"];
 /// Cases for every run: a channel of each kind, and copies that are checked.
 const SMALL: &str = "params channel/create copy/ce0-sizes copy/pitch sync/release sync/interrupts";
 
-/// Boots a guest in each mode and lets it use the card.
+/// Boots a guest in each mode and lets it use the software card in the VMM's process.
 pub fn run(context: &Context<'_>) -> Result<String> {
+    in_each_mode(context, None, "soft", "--vram 256M")
+}
+
+/// Likewise with a card on the bus, which VFIO hands to the VMM. It is the software card, in a
+/// process of its own; the machine has it behind an IOMMU.
+pub fn vfio(context: &Context<'_>) -> Result<String> {
+    let options = CardOptions {
+        gpuvm: context.gpuvm.clone(),
+        vram_mib: 96,
+        vgpus: 0,
+        arguments: Vec::new(),
+    };
+    let card = Card::start(context.session, &options, &context.artefacts)?;
+    let gpu = "vfio:$(cd /sys/bus/pci/drivers/vfio-pci && echo *:*:*.*)";
+    let remark = in_each_mode(context, Some(&card.socket(0)), gpu, "--vram 64M")?;
+    card.stop()?;
+    Ok(remark)
+}
+
+fn in_each_mode(
+    context: &Context<'_>,
+    card: Option<&Path>,
+    gpu: &str,
+    options: &str,
+) -> Result<String> {
     let mut files = Initramfs::new(context.testbed, context.kernel, &["nouveau"])?;
     files.add_programs(context.tools)?;
     files.add_steps(&[
@@ -23,11 +48,13 @@ pub fn run(context: &Context<'_>) -> Result<String> {
         Step::new("gputest", format!("gputest {SMALL}")),
     ]);
     let (testbed, kernel) = (context.testbed, context.kernel);
-    let mut machine = nested::machine(testbed, kernel, &context.gpuvm, &files, None)?;
+    let mut machine = nested::machine(testbed, kernel, &context.gpuvm, &files, card)?;
     machine.time_out = Duration::from_secs(400);
-    machine
-        .steps
-        .extend(MODES.iter().map(|mode| Step::new(mode, command(mode))));
+    machine.steps.extend(
+        MODES
+            .iter()
+            .map(|mode| Step::new(mode, command(gpu, mode, options))),
+    );
     let outcome = machine.run(context.session, context.testbed, &context.artefacts)?;
 
     for mode in MODES {
@@ -61,10 +88,10 @@ pub fn run(context: &Context<'_>) -> Result<String> {
     Ok(remarks.join("; "))
 }
 
-fn command(mode: &str) -> String {
+fn command(gpu: &str, mode: &str, options: &str) -> String {
     format!(
-        "gpuvm run --kernel {} --initrd {} --cmdline '{}' --memory 512M --cpus 1 --gpu soft \
-         --mode {mode} --vram 256M --stats",
+        "gpuvm run --kernel {} --initrd {} --cmdline '{}' --memory 512M --gpu {gpu} \
+         --mode {mode} {options} --stats",
         nested::KERNEL,
         nested::INITRAMFS,
         nested::PARAMETERS

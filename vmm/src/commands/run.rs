@@ -13,10 +13,10 @@ use mmio::VmId;
 use tracing::info;
 
 use super::guest::{Guest, GuestOptions};
-use super::sharing::{self, Shared};
+use super::sharing::{self, Shared, Source};
 use crate::control::{ControlServer, Fleet, Seat};
 use crate::ending::Ending;
-use crate::gpu::{GpuConfig, VirtualSlot, Wires};
+use crate::gpu::{GpuConfig, Poller, VirtualSlot, Wires};
 use crate::io::{self as events, ConsolePlace, Signals, Subscriber};
 use crate::machine::{Machine, MachineConfig, MachineError};
 use crate::metrics::Metrics;
@@ -46,8 +46,9 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     console_dir: Option<PathBuf>,
 
-    /// The GPU that the guests get.
-    #[arg(long, value_enum, value_name = "GPU", default_value_t)]
+    /// The GPU that the guests get: a software card in this process, or a card on the bus, bound to
+    /// vfio-pci. Without it they get none.
+    #[arg(long, value_name = "none|soft|vfio:BDF", default_value = "none", value_parser = parse_gpu)]
     gpu: Gpu,
 
     /// How a guest gets it.
@@ -74,14 +75,14 @@ pub struct Args {
     on_reset: OnReset,
 }
 
-/// Where the guests' GPUs come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Gpu {
-    /// There are none.
-    #[default]
-    None,
-    /// A software card in this process.
-    Soft,
+/// Where the guests' GPUs come from, if they have any.
+type Gpu = Option<Source>;
+
+fn parse_gpu(text: &str) -> Result<Gpu, String> {
+    match text {
+        "none" => Ok(None),
+        _ => text.parse().map(Some),
+    }
 }
 
 /// How much of a card a guest sees.
@@ -138,19 +139,25 @@ impl Args {
 
     /// The card, if it is shared, and what each of `guests` gets of it.
     fn gpus(&self, guests: usize) -> anyhow::Result<(Option<Shared>, Vec<Option<GpuConfig>>)> {
-        match (self.gpu, self.mode) {
-            (Gpu::None, _) => Ok((None, vec![None; guests])),
-            (Gpu::Soft, Mode::Passthrough) => {
+        match (&self.gpu, self.mode) {
+            (None, _) => Ok((None, vec![None; guests])),
+            (Some(Source::Soft), Mode::Passthrough) => {
                 let vram = self.sharing.vram.bytes();
                 Ok((None, vec![Some(GpuConfig::Soft { vram }); guests]))
             }
-            (Gpu::Soft, Mode::Fv) => {
+            (Some(Source::Vfio(address)), Mode::Passthrough) => {
+                if guests != 1 {
+                    bail!("A card on the bus can be passed through to one guest, not to {guests}");
+                }
+                Ok((None, vec![Some(GpuConfig::Vfio(address.clone()))]))
+            }
+            (Some(source), Mode::Fv) => {
                 let wires: Vec<Arc<Wires>> = (0..guests).map(|_| Arc::default()).collect();
                 let slots = wires.iter().map(|wires| wires.clone() as Arc<dyn Slot>);
-                let shared = self.sharing.share_soft(slots.collect())?;
+                let shared = self.sharing.share_card(source, slots.collect())?;
                 let parts = shared.host.vgpus().iter().zip(wires).map(|(vgpu, wires)| {
-                    let vgpu = vgpu.clone();
-                    Some(GpuConfig::Virtual(VirtualSlot { vgpu, wires }))
+                    let (vgpu, card) = (vgpu.clone(), shared.card.clone());
+                    Some(GpuConfig::Virtual(VirtualSlot { vgpu, card, wires }))
                 });
                 let parts = parts.collect();
                 Ok((Some(shared), parts))
@@ -168,6 +175,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let _terminal = RawTerminal::new().context("Cannot set up the terminal")?;
     seccomp::enter(Sandbox::Process, args.seccomp)?;
     let (shared, gpus) = args.gpus(guests.len())?;
+    let _poller = shared
+        .as_ref()
+        .map(|shared| Poller::start(shared.host.vgpus().to_vec()))
+        .transpose()?;
     let metrics = Metrics::default();
     let machine = |(id, (guest, gpu)): (u16, (&Guest, Option<GpuConfig>))| {
         let metrics = metrics.of_vm(&guest.name);

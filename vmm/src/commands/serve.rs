@@ -9,22 +9,15 @@ use std::thread;
 use anyhow::Context;
 use gpu_model::Slot;
 
-use super::sharing;
+use super::sharing::{self, Source};
 use crate::vfio_user::{Irqs, Server, SocketFile};
-
-/// Which card is shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Gpu {
-    /// The software card, in this process.
-    Soft,
-}
 
 /// Arguments of `gpuvm serve`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The card.
-    #[arg(long, value_enum, default_value = "soft")]
-    gpu: Gpu,
+    #[arg(long, value_name = "soft|vfio:BDF", default_value = "soft")]
+    gpu: Source,
 
     /// Virtual GPUs.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -44,13 +37,12 @@ pub struct Args {
 
 /// Serves until SIGINT or SIGTERM.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Gpu::Soft = args.gpu;
     let irqs: Vec<Arc<Irqs>> = (0..args.vgpus).map(|_| Arc::default()).collect();
     let slots = irqs
         .iter()
         .map(|irqs| irqs.clone() as Arc<dyn Slot>)
         .collect();
-    let shared = args.sharing.share_soft(slots)?;
+    let shared = args.sharing.remote()?.share_card(&args.gpu, slots)?;
 
     let (ended, end) = mpsc::channel();
     ctrlc::set_handler({

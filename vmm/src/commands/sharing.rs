@@ -1,10 +1,11 @@
 //! How `run` and `serve` share a card: the options, and what they lead to.
 
 use std::io::{self, Write};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use gf100::Config;
 use gpu_model::{
     Host, Layout, Limits, Optimisations, Scheduled, Settings, Slot, VRAM_UNIT, VirtualGpu,
@@ -12,25 +13,24 @@ use gpu_model::{
 use mmio::VmId;
 use sched::{MILLISECOND, Policy};
 
+use crate::gpu::HostCard;
 use crate::size::Size;
 use crate::soft_card::SoftCard;
+use crate::vfio::{Address, Device, VfioCard};
 
 /// Video memory for the shadow tables of each virtual GPU.
 const TABLES: u64 = 64 << 20;
 
 /// Options of a shared card.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Video memory of each GPU; only what is touched costs memory of the host.
     #[arg(long, value_name = "SIZE", default_value = "512M")]
     pub vram: Size,
 
-    /// Optimisations: none (as GPUvm was published), paper, all, or names of some.
-    #[arg(
-        long,
-        value_name = "NAME,…",
-        default_value = "lazy-shadow,incremental,bulk"
-    )]
+    /// Optimisations: none (as GPUvm was published), paper, all, or names of some, separated by
+    /// commas.
+    #[arg(long, value_name = "NAME,…", default_value = "all")]
     opt: Optimisations,
 
     /// Kill a channel that blocks others for so many milliseconds.
@@ -61,25 +61,93 @@ pub struct Options {
 
 /// A card that is shared.
 pub struct Shared {
-    /// The card and its virtual GPUs.
+    /// It.
+    pub card: Arc<dyn HostCard>,
+    /// Its virtual GPUs.
     pub host: Host,
     /// What decides whose turn it is; none if everybody has the card at once.
     pub scheduler: Option<Arc<Scheduled>>,
 }
 
+/// Where cards come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A software card in this process.
+    Soft,
+    /// A card on the bus, bound to `vfio-pci`.
+    Vfio(Address),
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "soft" => Ok(Self::Soft),
+            Some(("vfio", address)) => address.parse().map(Self::Vfio),
+            _ => Err(format!("{text:?} is no card: write soft or vfio:BDF")),
+        }
+    }
+}
+
 impl Options {
+    /// The card of `source`, shared between the machines in `slots`.
+    ///
+    /// # Errors
+    ///
+    /// There is no such card, or it cannot be shared like that.
+    pub fn share_card(&self, source: &Source, slots: Vec<Arc<dyn Slot>>) -> anyhow::Result<Shared> {
+        match source {
+            Source::Soft => self.share_soft(slots),
+            Source::Vfio(address) => {
+                let card = VfioCard::new(Device::open(address)?)?;
+                let vram = card.vram_size();
+                self.share(Arc::new(card), vram, slots)
+            }
+        }
+    }
+
+    /// The options where machines are in other processes: what cannot be done there is refused, but
+    /// for `all`, which means all that can.
+    ///
+    /// # Errors
+    ///
+    /// An optimisation that needs the machine.
+    pub fn remote(mut self) -> anyhow::Result<Self> {
+        if self.opt == Optimisations::ALL {
+            self.opt -= Optimisations::LOCAL;
+        }
+        let local = self.opt & Optimisations::LOCAL;
+        if !local.is_empty() {
+            bail!("Not available over vfio-user, where every access is a message: {local}");
+        }
+        Ok(self)
+    }
+
     /// A new software card, shared between the machines in `slots`.
     ///
     /// # Errors
     ///
     /// The card cannot be shared like that, or the host does not carry it.
-    pub fn share_soft(&self, slots: Vec<Arc<dyn Slot>>) -> anyhow::Result<Shared> {
-        let each = self.vram.bytes();
+    fn share_soft(&self, slots: Vec<Arc<dyn Slot>>) -> anyhow::Result<Shared> {
         let vgpus = u16::try_from(slots.len()).context("Too many virtual GPUs")?;
-        let vram = Layout::vram_for(vgpus, each, TABLES).next_multiple_of(6 * VRAM_UNIT);
-        let layout = Layout::new(vgpus, each, vram).context("The card cannot be shared so")?;
+        let vram = Layout::vram_for(vgpus, self.vram.bytes(), TABLES);
+        let vram = vram.next_multiple_of(6 * VRAM_UNIT);
         let config = Config::quadro_6000(vram);
-        let card = Arc::new(SoftCard::new(config).context("Cannot build the card")?);
+        let card = SoftCard::new(config).context("Cannot build the card")?;
+        self.share(Arc::new(card), vram, slots)
+    }
+
+    /// `card` with `vram` bytes of video memory, shared between the machines in `slots`.
+    fn share(
+        &self,
+        card: Arc<dyn HostCard>,
+        vram: u64,
+        slots: Vec<Arc<dyn Slot>>,
+    ) -> anyhow::Result<Shared> {
+        let vgpus = u16::try_from(slots.len()).context("Too many virtual GPUs")?;
+        let layout = Layout::new(vgpus, self.vram.bytes(), vram);
+        let layout = layout.context("The card cannot be shared so")?;
         let mut settings = Settings {
             limits: Limits {
                 hang: Duration::from_millis(self.hang_ms),
@@ -91,8 +159,12 @@ impl Options {
         if let Some(scheduler) = &scheduler {
             settings.dispatcher = scheduler.clone();
         }
-        let host = Host::new(card, layout, settings, slots).context("Cannot share the card")?;
-        Ok(Shared { host, scheduler })
+        let host = Host::new(card.clone(), layout, settings, slots);
+        Ok(Shared {
+            card,
+            host: host.context("Cannot share the card")?,
+            scheduler,
+        })
     }
 
     fn scheduler(&self, vgpus: u16) -> anyhow::Result<Option<Arc<Scheduled>>> {

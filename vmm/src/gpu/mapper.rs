@@ -5,9 +5,10 @@
 //! slot traps and is served by the device, so that it does not matter which ones have.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
+use gpu_model::{Mapper, Piece};
 use mmio::Bar;
 use parking_lot::Mutex;
 use tracing::debug;
@@ -16,36 +17,22 @@ use crate::memory_slots::MemorySlots;
 use crate::metrics::{Counter, Metrics};
 use crate::vm::{HostMemory, VmOps};
 
+const PAGE: u64 = 0x1000;
 /// Accesses that trap in a stretch before it gets a slot.
 const HOT: u32 = 8;
 /// Most slots of a BAR: the rest traps.
 const MOST_SLOTS: usize = 512;
 
-/// A stretch of a BAR that leads to one stretch of video memory; both are of whole pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// Where it is in the BAR.
-    pub offset: u64,
-    /// Its bytes.
-    pub len: u64,
-    /// Where it leads in the card's video memory.
-    pub vram: u64,
-    /// Stores have to trap.
-    pub read_only: bool,
+fn contains(piece: &Piece, offset: u64) -> bool {
+    offset.wrapping_sub(piece.offset) < piece.len
 }
 
-impl Piece {
-    fn contains(&self, offset: u64) -> bool {
-        offset.wrapping_sub(self.offset) < self.len
-    }
-
-    /// Whether all of `other` is in this piece and leads where this one says.
-    fn covers(&self, other: &Piece) -> bool {
-        other.offset >= self.offset
-            && other.offset + other.len <= self.offset + self.len
-            && other.vram.wrapping_sub(self.vram) == other.offset - self.offset
-            && other.read_only == self.read_only
-    }
+/// Whether all of `part` is in `whole` and leads where that says.
+fn covers(whole: &Piece, part: &Piece) -> bool {
+    part.offset >= whole.offset
+        && part.offset + part.len <= whole.offset + whole.len
+        && part.vram.wrapping_sub(whole.vram) == part.offset - whole.offset
+        && part.read_only == whole.read_only
 }
 
 /// Where video memory is in this process: `len` bytes at an address, if they are there in one
@@ -53,11 +40,15 @@ impl Piece {
 pub type VideoMemory = Box<dyn Fn(u64, u64) -> Option<u64> + Send + Sync>;
 
 /// The directly mapped parts of one function's BARs.
-pub struct Mapper {
+pub struct SlotMapper {
     vm: Arc<dyn VmOps>,
     slots: Arc<MemorySlots>,
     memory: VideoMemory,
+    /// Whether anybody asks what was stored.
+    log_stores: bool,
     bars: [Side; 3],
+    /// Video memory that may have been stored to through slots which are gone.
+    lost: Mutex<Vec<(u64, u64)>>,
     mapped: Counter,
     unmapped: Counter,
 }
@@ -90,7 +81,7 @@ struct Slot {
 impl Map {
     fn piece_at(&mut self, offset: u64) -> Option<&mut (Piece, u32)> {
         let (_, found) = self.pieces.range_mut(..=offset).next_back()?;
-        found.0.contains(offset).then_some(found)
+        contains(&found.0, offset).then_some(found)
     }
 
     fn is_cold(&self) -> bool {
@@ -100,19 +91,23 @@ impl Map {
     }
 }
 
-impl Mapper {
-    /// Nothing is mapped yet in `vm`, whose slots are numbered by `slots`.
+impl SlotMapper {
+    /// Nothing is mapped yet in `vm`, whose slots are numbered by `slots`. With `log_stores`,
+    /// [`Mapper::dirty`] is going to be called.
     pub fn new(
         vm: Arc<dyn VmOps>,
         slots: Arc<MemorySlots>,
         memory: VideoMemory,
+        log_stores: bool,
         metrics: &Metrics,
     ) -> Arc<Self> {
         Arc::new(Self {
             vm,
             slots,
             memory,
+            log_stores,
             bars: Default::default(),
+            lost: Mutex::default(),
             mapped: metrics.counter("memory_slots_added_total", &[]),
             unmapped: metrics.counter("memory_slots_removed_total", &[]),
         })
@@ -125,26 +120,6 @@ impl Mapper {
             Bar::Bar3 => Some(&self.bars[2]),
             Bar::Bar5 => None,
         }
-    }
-
-    /// From now on exactly `pieces` of `bar` may be mapped; in force on return. They do not
-    /// overlap.
-    pub fn remap(&self, bar: Bar, pieces: &[Piece]) {
-        let Some(side) = self.side(bar) else { return };
-        let mut map = side.map.lock();
-        let before = std::mem::take(&mut map.pieces);
-        for piece in pieces {
-            let heat = before.get(&piece.offset).map_or(0, |(_, heat)| *heat);
-            map.pieces.insert(piece.offset, (*piece, heat.min(HOT - 1)));
-        }
-        let slots: Vec<Slot> = map.slots.values().copied().collect();
-        for slot in slots {
-            let whole = map.piece_at(slot.piece.offset).map(|(piece, _)| *piece);
-            if !whole.is_some_and(|piece| piece.covers(&slot.piece)) {
-                self.unmap(&mut map, &slot);
-            }
-        }
-        side.cold.store(map.is_cold(), Ordering::Release);
     }
 
     /// The guest placed `bar` at a guest-physical address, or decodes it no more.
@@ -202,6 +177,7 @@ impl Mapper {
             len: piece.len,
             host,
             read_only: piece.read_only,
+            log_stores: self.log_stores && !piece.read_only,
         };
         let number = self.slots.take();
         match self.vm.add_memory(number, memory) {
@@ -225,12 +201,82 @@ impl Mapper {
     fn unmap(&self, map: &mut Map, slot: &Slot) {
         map.slots.remove(&slot.piece.offset);
         self.unmapped.increment();
+        if slot.memory.log_stores {
+            // What is stored before the slot is gone is in no log any more.
+            self.lost.lock().push((slot.piece.vram, slot.piece.len));
+        }
         match self.vm.remove_memory(slot.number, slot.memory) {
             Ok(()) => self.slots.give_back(slot.number),
             // The number stays taken: its slot is not known to be empty.
             Err(error) => tracing::warn!(%error, "a memory slot stays"),
         }
     }
+}
+
+impl Mapper for SlotMapper {
+    fn remap(&self, bar: Bar, pieces: &[Piece]) {
+        let Some(side) = self.side(bar) else { return };
+        let mut map = side.map.lock();
+        let before = std::mem::take(&mut map.pieces);
+        for piece in pieces {
+            let heat = before.get(&piece.offset).map_or(0, |(_, heat)| *heat);
+            map.pieces.insert(piece.offset, (*piece, heat.min(HOT - 1)));
+        }
+        let slots: Vec<Slot> = map.slots.values().copied().collect();
+        for slot in slots {
+            let whole = map.piece_at(slot.piece.offset).map(|(piece, _)| *piece);
+            if !whole.is_some_and(|piece| covers(&piece, &slot.piece)) {
+                self.unmap(&mut map, &slot);
+            }
+        }
+        side.cold.store(map.is_cold(), Ordering::Release);
+    }
+
+    fn dirty(&self, found: &mut dyn FnMut(u64, u64)) {
+        for (address, len) in std::mem::take(&mut *self.lost.lock()) {
+            found(address, len);
+        }
+        for side in &self.bars {
+            let map = side.map.lock();
+            for slot in map.slots.values().filter(|slot| slot.memory.log_stores) {
+                match self.vm.stored_pages(slot.number, slot.memory) {
+                    Ok(bits) => {
+                        for page in pages(&bits) {
+                            found(slot.piece.vram + page * PAGE, PAGE);
+                        }
+                    }
+                    // It may have been stored to.
+                    Err(_) => found(slot.piece.vram, slot.piece.len),
+                }
+            }
+        }
+    }
+}
+
+/// A mapper as long as its machine is there: what outlives the machine has this.
+pub struct WhileThere(pub Weak<SlotMapper>);
+
+impl Mapper for WhileThere {
+    fn remap(&self, bar: Bar, pieces: &[Piece]) {
+        if let Some(mapper) = self.0.upgrade() {
+            mapper.remap(bar, pieces);
+        }
+    }
+
+    fn dirty(&self, found: &mut dyn FnMut(u64, u64)) {
+        if let Some(mapper) = self.0.upgrade() {
+            mapper.dirty(found);
+        }
+    }
+}
+
+/// The numbers of the bits that are set.
+fn pages(bits: &[u64]) -> impl Iterator<Item = u64> {
+    let words = (0..).step_by(64).zip(bits).filter(|(_, word)| **word != 0);
+    words.flat_map(|(first, word)| {
+        let set = (0..64).filter(move |bit| word >> bit & 1 != 0);
+        set.map(move |bit| first + bit)
+    })
 }
 
 #[cfg(test)]
@@ -241,13 +287,14 @@ mod tests {
     const BASE: u64 = 0xd000_0000;
     const HOST: u64 = 0x7000_0000_0000;
 
-    fn mapper() -> (Arc<TestVm>, Arc<Mapper>) {
+    fn mapper() -> (Arc<TestVm>, Arc<SlotMapper>) {
         let vm = Arc::new(TestVm::default());
         let memory: VideoMemory = Box::new(|at, len| (at + len <= 1 << 20).then_some(HOST + at));
-        let mapper = Mapper::new(
+        let mapper = SlotMapper::new(
             vm.clone(),
             MemorySlots::from(5),
             memory,
+            true,
             &Metrics::default(),
         );
         mapper.place(Bar::Bar3, Some(BASE));
@@ -263,7 +310,7 @@ mod tests {
         }
     }
 
-    fn touch(mapper: &Mapper, offset: u64) {
+    fn touch(mapper: &SlotMapper, offset: u64) {
         for _ in 0..HOT {
             mapper.trapped(Bar::Bar3, offset);
         }
@@ -327,6 +374,24 @@ mod tests {
         assert_eq!(mapped(&vm), []);
         touch(&mapper, 0x2000);
         assert_eq!(mapped(&vm), [(0x2000, 0x1000, 0xa000)]);
+    }
+
+    #[test]
+    fn stores_are_told_once_also_those_before_a_slot_went() {
+        let (vm, mapper) = mapper();
+        let dirty = || {
+            let mut all = Vec::new();
+            mapper.dirty(&mut |address, len| all.push((address, len)));
+            all
+        };
+        mapper.remap(Bar::Bar3, &[piece(0x2000, 0x3000, 0x8000)]);
+        touch(&mapper, 0x2000);
+        vm.0.lock().stored.insert(5, vec![0b101]);
+
+        assert_eq!(dirty(), [(0x8000, PAGE), (0xa000, PAGE)]);
+        assert_eq!(dirty(), []);
+        mapper.remap(Bar::Bar3, &[]);
+        assert_eq!(dirty(), [(0x8000, 0x3000)]);
     }
 
     #[test]

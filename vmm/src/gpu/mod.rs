@@ -2,14 +2,14 @@
 
 mod mapper;
 mod passthrough;
+mod poller;
 mod wires;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use gf100::Card;
-use gpu_model::{Optimisations, UnknownOptimisation, VirtualGpu};
+use gpu_model::{Card, Optimisations, UnknownOptimisation, VirtualGpu};
 use thiserror::Error;
 
 use crate::control::Switches;
@@ -18,11 +18,13 @@ use crate::memory::GuestMemory;
 use crate::memory_slots::MemorySlots;
 use crate::metrics::Metrics;
 use crate::pci::{FunctionDevice, PciDevice, SlotInterrupts};
+use crate::vfio::{self, Address, Device, VfioFunction};
 use crate::vm::VmOps;
-use mapper::VideoMemory;
+use mapper::{VideoMemory, WhileThere};
 use passthrough::WholeCard;
 
-pub use mapper::{Mapper, Piece};
+pub use mapper::SlotMapper;
+pub use poller::Poller;
 pub use wires::Wires;
 
 /// The GPU of a machine.
@@ -33,8 +35,17 @@ pub enum GpuConfig {
         /// Bytes of video memory.
         vram: u64,
     },
+    /// A card on the bus, of which the guest sees everything.
+    Vfio(Address),
     /// A part of a card that others have parts of as well.
     Virtual(VirtualSlot),
+}
+
+/// A card whose video memory may be in this process.
+pub trait HostCard: Card {
+    /// Where `len` bytes of video memory at `address` are in this process, as long as the card is
+    /// there; `None` unless all are in one piece.
+    fn host_address(&self, address: u64, len: u64) -> Option<u64>;
 }
 
 /// A virtual GPU and the wires of its slot; both outlive the machine.
@@ -42,6 +53,8 @@ pub enum GpuConfig {
 pub struct VirtualSlot {
     /// The virtual GPU.
     pub vgpu: Arc<VirtualGpu>,
+    /// The card that it is a part of.
+    pub card: Arc<dyn HostCard>,
     /// What it interrupts through.
     pub wires: Arc<Wires>,
 }
@@ -58,7 +71,9 @@ impl VirtualSlot {
         let vgpu = self.vgpu.clone();
         metrics.add_source(move |tell| {
             for count in vgpu.counters() {
-                let bar = count.range.map(|(bar, _)| format!("{bar:?}").to_lowercase());
+                let bar = count
+                    .range
+                    .map(|(bar, _)| format!("{bar:?}").to_lowercase());
                 let channel = count.channel.map(|channel| channel.to_string());
                 let labels = [
                     ("bar", bar.as_deref()),
@@ -79,8 +94,9 @@ impl VirtualSlot {
     pub fn add_switches(&self, switches: &mut Switches) {
         let vgpu = self.vgpu.clone();
         switches.add("opt", move |names| {
-            let optimisations: Optimisations =
-                names.parse().map_err(|error: UnknownOptimisation| error.to_string())?;
+            let optimisations: Optimisations = names
+                .parse()
+                .map_err(|error: UnknownOptimisation| error.to_string())?;
             vgpu.set_optimisations(optimisations);
             Ok(())
         });
@@ -93,6 +109,9 @@ pub enum GpuError {
     /// The software card cannot be built.
     #[error("Cannot build the card")]
     Card(#[from] gf100::Error),
+    /// The card on the bus cannot be had.
+    #[error(transparent)]
+    Vfio(#[from] vfio::Error),
     /// Its interrupts or the guest's memory cannot be connected.
     #[error("Cannot connect the GPU")]
     Connect(#[from] io::Error),
@@ -113,11 +132,12 @@ pub struct Board<'a> {
 }
 
 impl Board<'_> {
-    fn mapper(&self, memory: VideoMemory) -> Arc<Mapper> {
-        Mapper::new(
+    fn mapper(&self, memory: VideoMemory, log_stores: bool) -> Arc<SlotMapper> {
+        SlotMapper::new(
             Arc::clone(&self.vm),
             Arc::clone(&self.memory_slots),
             memory,
+            log_stores,
             self.metrics,
         )
     }
@@ -133,13 +153,14 @@ pub fn device(
     Ok(match config {
         GpuConfig::Soft { vram } => {
             let config = gf100::Config::quadro_6000(*vram);
-            let card = Arc::new(Card::new(config, wires.clone())?);
+            let card = Arc::new(gf100::Card::new(config, wires.clone())?);
             let video = card.clone();
-            let mapper = board.mapper(Box::new(move |at, len| {
+            let memory: VideoMemory = Box::new(move |at, len| {
                 let len = usize::try_from(len).ok()?;
                 let at = video.memory().vram().host_ptr(at, len)?;
                 Some(at.addr().get() as u64)
-            }));
+            });
+            let mapper = board.mapper(memory, false);
             let whole = WholeCard::new(card, mapper.clone())?;
             Arc::new(FunctionDevice::new(
                 whole,
@@ -148,10 +169,19 @@ pub fn device(
                 Some(mapper),
             )?)
         }
+        GpuConfig::Vfio(address) => {
+            let card = VfioFunction::new(Device::open(address)?, wires.message_event())?;
+            Arc::new(FunctionDevice::new(card, wires, board.memory, None)?)
+        }
         GpuConfig::Virtual(shared) => {
             shared.wires.connect(&wires);
             let vgpu = shared.vgpu.clone();
-            Arc::new(FunctionDevice::new(vgpu, wires, board.memory, None)?)
+            let card = shared.card.clone();
+            let mapper = board.mapper(Box::new(move |at, len| card.host_address(at, len)), true);
+            let device = FunctionDevice::new(vgpu, wires, board.memory, Some(mapper.clone()))?;
+            let mapper = WhileThere(Arc::downgrade(&mapper));
+            shared.vgpu.set_mapper(Some(Arc::new(mapper)));
+            Arc::new(device)
         }
     })
 }

@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use gf100::Card;
 use gf100::memory::Vram;
+use gpu_model::{Mapper, Piece};
 use mmio::layout::pagetable::Geometry;
 use mmio::layout::{instance, userd};
 use mmio::regs::{PRAMIN, pbus, pfb, pfifo};
 use mmio::{Bar, RegId};
 use shadow_pt::{AddressSpace, GuestAddress, GuestTables, Translation};
 
-use super::{Mapper, Piece};
+use super::SlotMapper;
 use crate::vfio_user::{Function, Protection};
 
 /// Bit of the control register of an aperture that selects translation.
@@ -52,7 +53,7 @@ impl GuestTables for Tables<'_> {
 /// A card that one guest has for itself.
 pub struct WholeCard {
     card: Arc<Card>,
-    mapper: Arc<Mapper>,
+    mapper: Arc<SlotMapper>,
     /// All of the card's memory.
     everything: Translation,
 }
@@ -63,7 +64,7 @@ impl WholeCard {
     /// # Errors
     ///
     /// Its memory cannot be described in page tables.
-    pub fn new(card: Arc<Card>, mapper: Arc<Mapper>) -> io::Result<Self> {
+    pub fn new(card: Arc<Card>, mapper: Arc<SlotMapper>) -> io::Result<Self> {
         let vram = card.memory().vram().size();
         let everything = Translation::new((0, vram), 0, []).map_err(io::Error::other)?;
         Ok(Self {

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use mmio::{Access, Bar, Width};
 use parking_lot::Mutex;
+use vmm_sys_util::eventfd::EventFd;
 
 use super::config::{bar_changes, bar_register, decoded_at};
-use super::{BarChange, BarKind, BarSpec, Command, PciDevice, intx_gsi, msi};
-use crate::gpu::Mapper;
+use super::{BarChange, BarKind, BarSpec, Command, PciDevice, Window, intx_gsi, msi};
+use crate::gpu::SlotMapper;
 use crate::irq::{Interrupts, MessageVector, PinShare};
 use crate::memory::{self, GuestMemory};
 use crate::vfio_user::{Function, Protection};
@@ -36,6 +37,13 @@ impl SlotInterrupts {
     }
 }
 
+impl SlotInterrupts {
+    /// The event behind the message.
+    pub fn message_event(&self) -> &EventFd {
+        self.message.event()
+    }
+}
+
 impl gf100::Bus for SlotInterrupts {
     fn msi(&self) {
         self.message.raise();
@@ -52,7 +60,7 @@ pub struct FunctionDevice<F: Function> {
     interrupts: Arc<SlotInterrupts>,
     bars: Vec<BarSpec>,
     /// What of the BARs is mapped.
-    mapper: Option<Arc<Mapper>>,
+    mapper: Option<Arc<SlotMapper>>,
     /// Where the MSI capability is.
     msi: Option<u16>,
     decoded: Mutex<Vec<Option<u64>>>,
@@ -65,7 +73,7 @@ impl<F: Function> FunctionDevice<F> {
         function: F,
         interrupts: Arc<SlotInterrupts>,
         memory: &GuestMemory,
-        mapper: Option<Arc<Mapper>>,
+        mapper: Option<Arc<SlotMapper>>,
     ) -> io::Result<Self> {
         function.reset();
         function.dma_clear();
@@ -171,6 +179,16 @@ impl<F: Function> PciDevice for FunctionDevice<F> {
         let len = access.width.bytes();
         self.function.write(access.bar, access.offset, &data[..len]);
         self.trapped(access);
+    }
+
+    fn windows(&self, bar: Bar) -> Vec<Window> {
+        let whole = self.function.bar_memory(bar).map(|host| Window::Memory {
+            offset: 0,
+            len: self.function.bar_size(bar),
+            host,
+            read_only: false,
+        });
+        Vec::from_iter(whole)
     }
 
     fn placed(&self, bar: Bar, base: Option<u64>) {

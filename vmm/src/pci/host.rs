@@ -294,6 +294,7 @@ impl PciHost {
                         len,
                         host,
                         read_only,
+                        log_stores: false,
                     };
                     let memory_slot = self.memory_slots.take();
                     self.vm.add_memory(memory_slot, memory)?;
@@ -463,7 +464,7 @@ impl Aperture {
 }
 
 /// Splits `len` bytes at `offset` into accesses that are aligned to their width.
-fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (usize, Width)> {
+pub(crate) fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (usize, Width)> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let left = len - at;

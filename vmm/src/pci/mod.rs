@@ -9,6 +9,7 @@ mod root;
 
 pub use config::{BarChange, BarKind, BarSpec, Command, ConfigSpace, Identity};
 pub use function::{FunctionDevice, SlotInterrupts};
+pub(crate) use host::pieces;
 pub use host::{PciError, PciHost};
 pub use msix::Msix;
 pub use root::HostBridge;

@@ -6,6 +6,8 @@ use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 const LEAF_FEATURES: u32 = 0x1;
 /// Intel's cache parameters: number of cores in EAX.
 const LEAF_INTEL_CACHE: u32 = 0x4;
+/// Extended features, in subleaves.
+const LEAF_EXTENDED: u32 = 0x7;
 /// Extended topology, and its second version.
 const LEAF_TOPOLOGY: [u32; 2] = [0xb, 0x1f];
 /// Address widths; number of cores in ECX.
@@ -22,6 +24,12 @@ const TSC_DEADLINE: u32 = 1 << 24;
 const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 1, EDX: EBX holds the number of processors.
 const HTT: u32 = 1 << 28;
+
+/// Leaf 7.0, EBX and EDX; leaf 7.1, EAX: string instructions are quick. Where they are, Linux clears
+/// memory of devices with `rep stosb`, an exit for each byte instead of each 8.
+const ERMS: u32 = 1 << 9;
+const FSRM: u32 = 1 << 4;
+const FSRS: u32 = 1 << 11;
 
 /// Topology levels, as leaf 0xb numbers them.
 const LEVEL_SMT: u32 = 1;
@@ -45,6 +53,11 @@ pub fn describe(cpuid: &mut CpuId, index: u8, cpus: u8) {
             LEAF_INTEL_CACHE if entry.eax & 0x1f != 0 => {
                 entry.eax = entry.eax & 0x3fff | (count - 1).min(63) << 26;
             }
+            LEAF_EXTENDED if entry.index == 0 => {
+                entry.ebx &= !ERMS;
+                entry.edx &= !FSRM;
+            }
+            LEAF_EXTENDED if entry.index == 1 => entry.eax &= !FSRS,
             leaf if LEAF_TOPOLOGY.contains(&leaf) => topology(entry, id, count, id_bits),
             LEAF_SIZES => entry.ecx = (count - 1) | id_bits << 12,
             LEAF_AMD_CACHE => entry.eax &= !(0xfff << 14),

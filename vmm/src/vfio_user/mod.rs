@@ -35,6 +35,12 @@ pub trait Function: Send + Sync {
     /// Bytes of a BAR.
     fn bar_size(&self, bar: Bar) -> u64;
 
+    /// Where a BAR is in this process, if all of it can be accessed there as well.
+    fn bar_memory(&self, bar: Bar) -> Option<u64> {
+        let _ = bar;
+        None
+    }
+
     /// Loads from configuration space.
     fn config_read(&self, offset: u64, data: &mut [u8]);
 
