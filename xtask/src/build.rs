@@ -61,6 +61,27 @@ pub fn programs() -> Result<Programs> {
     })
 }
 
+/// Builds what runs on the card without a machine; the workloads. `gpuvm` and its library are in
+/// the release directory.
+///
+/// # Errors
+///
+/// When something does not build.
+pub fn on_card() -> Result<PathBuf> {
+    let packages = [
+        "--package",
+        "vmm",
+        "--package",
+        "gf100-drm",
+        "--package",
+        "rodinia",
+    ];
+    executables(release_build().args(packages))?
+        .into_iter()
+        .find(|program| program.ends_with("rodinia"))
+        .context("The build made no rodinia")
+}
+
 fn release_build() -> Command {
     let mut command = Command::new(cargo());
     command.args([

@@ -4,6 +4,7 @@ mod build;
 mod demo;
 mod e2e_tests;
 mod run;
+mod speed;
 mod test;
 mod testbed;
 mod workspace;
@@ -34,6 +35,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run end-to-end tests by name
     E2e(e2e_tests::Arguments),
+    /// Compare the card's speed with PoCL's, workload by workload
+    Speed(speed::Arguments),
     /// Run everything that must pass: format, lints, unit tests, end-to-end tests
     Test,
 }
@@ -58,6 +61,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::E2e(arguments) => e2e_tests::run(&arguments),
+        Command::Speed(arguments) => speed::run(&arguments),
         Command::Test => test::run(),
     }
 }

@@ -18,6 +18,7 @@
 //! `launch`. `checked` says whether the result is right (`max_error` is at most `tolerance`; `null`
 //! where it is no number). A workload that cannot run has a line
 //! `{"workload":"bfs","size":"small","error":"…"}`. The exit status is 1 unless all were right.
+//! `--list --json` prints the workloads' names, a JSON string a line.
 //!
 //! The first run of a process also brings up the driver, in `init`; `rodinia all` therefore does
 //! not show what that costs each program.
@@ -59,7 +60,7 @@ struct Arguments {
     /// One JSON object a line instead of a table
     #[arg(long)]
     json: bool,
-    /// List the workloads and the devices
+    /// List the workloads and the devices; with --json only the workloads' names
     #[arg(long)]
     list: bool,
 }
@@ -67,7 +68,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = if arguments.list {
-        list().map(|()| true)
+        list(arguments.json).map(|()| true)
     } else {
         run(&arguments)
     };
@@ -81,8 +82,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn list() -> Result<()> {
+fn list(json: bool) -> Result<()> {
     let mut out = io::stdout().lock();
+    if json {
+        for entry in workloads::ALL {
+            writeln!(out, "{}", serde_json::to_string(entry.name)?)?;
+        }
+        return Ok(());
+    }
     for entry in workloads::ALL {
         writeln!(out, "{:14} {}", entry.name, entry.about)?;
     }
