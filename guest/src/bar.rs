@@ -4,12 +4,8 @@
 //! Sources: `nvkm/engine/fifo/gf100.c` and `gpfifogf100.c` (channel table, USERD),
 //! `nvkm/subdev/instmem/nv50.c` (PRAMIN), `nvkm/subdev/mmu/vmmgf100.c` (page tables), Linux 6.1.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
-use std::ptr::NonNull;
-
-use crate::{Channel, Device, Error, Result};
+use crate::aperture::Aperture;
+use crate::{Channel, Device, Result};
 
 /// BAR0: base of PRAMIN's window in VRAM, in units of 64 KiB.
 const PRAMIN_BASE: u64 = 0x00_1700;
@@ -39,71 +35,8 @@ const PDE_SMALL_VRAM: u64 = 1 << 32;
 const PTE_VALID: u64 = 1 << 0;
 const PTE_READ_ONLY: u64 = 1 << 2;
 
-/// One of the card's apertures, mapped as the kernel exports it to root.
-#[derive(Debug)]
-struct Aperture {
-    base: NonNull<u8>,
-    bytes: u64,
-}
-
-impl Aperture {
-    fn open(device: &Device, index: u32) -> Result<Aperture> {
-        let path = device.sysfs()?.join(format!("resource{index}"));
-        let open_error = |source| Error::Open {
-            path: path.clone(),
-            source,
-        };
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(open_error)?;
-        let bytes = file.metadata().map_err(open_error)?.len();
-        // SAFETY: A fresh shared mapping of a file range; nothing else refers to it yet.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes as usize,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        match NonNull::new(address.cast()) {
-            Some(base) if address != libc::MAP_FAILED => Ok(Aperture { base, bytes }),
-            _ => Err(Error::Map(
-                "an aperture of the card",
-                io::Error::last_os_error(),
-            )),
-        }
-    }
-
-    fn register(&self, offset: u64) -> *mut u32 {
-        assert!(
-            offset.is_multiple_of(4) && offset + 4 <= self.bytes,
-            "offset {offset:#x}"
-        );
-        // SAFETY: The offset is within the mapping.
-        unsafe { self.base.as_ptr().add(offset as usize).cast() }
-    }
-
-    fn read(&self, offset: u64) -> u32 {
-        // SAFETY: `register` is in the mapping and aligned; a device register is read volatile.
-        unsafe { self.register(offset).read_volatile() }
-    }
-
-    fn write(&self, offset: u64, value: u32) {
-        // SAFETY: As for `read`.
-        unsafe { self.register(offset).write_volatile(value) }
-    }
-}
-
-impl Drop for Aperture {
-    fn drop(&mut self) {
-        // SAFETY: The range is the one that `mmap` returned.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes as usize) };
-    }
+fn aperture(device: &Device, index: u32) -> Result<Aperture> {
+    Aperture::open(&device.sysfs()?.join(format!("resource{index}")))
 }
 
 /// VRAM through PRAMIN. The driver uses the same window and remembers where it stands, so the
@@ -133,8 +66,8 @@ impl Vram<'_> {
 
 /// Value of the channel's reference counter, which `SET_REFERENCE` sets.
 pub fn reference_count(channel: &Channel) -> Result<u32> {
-    let registers = Aperture::open(channel.device(), 0)?;
-    let memory = Aperture::open(channel.device(), 1)?;
+    let registers = aperture(channel.device(), 0)?;
+    let memory = aperture(channel.device(), 1)?;
     let userd = u64::from(registers.read(USERD_BASE) & PAGE_NUMBER) << 12;
     Ok(memory.read(userd + channel.id() as u64 * USERD_BYTES + USERD_REFERENCE))
 }
@@ -144,7 +77,7 @@ pub fn reference_count(channel: &Channel) -> Result<u32> {
 ///
 /// Returns whether there is a small page in VRAM's page tables at that address.
 pub fn make_read_only(channel: &Channel, address: u64) -> Result<bool> {
-    let registers = Aperture::open(channel.device(), 0)?;
+    let registers = aperture(channel.device(), 0)?;
     let vram = Vram(&registers);
     let entry = CHANNEL_TABLE + channel.id() as u64 * CHANNEL_STRIDE;
     let instance = u64::from(registers.read(entry) & PAGE_NUMBER) << 12;

@@ -10,6 +10,7 @@
 //! that no relocation is ever needed. Nothing here links to C beyond the C library, so the
 //! binaries can be static and run from an initramfs.
 
+pub mod aperture;
 pub mod bar;
 pub mod blocklinear;
 mod buffer;
@@ -17,6 +18,7 @@ mod channel;
 pub mod copy;
 mod device;
 mod error;
+pub mod hostile;
 pub mod kmsg;
 pub mod methods;
 pub mod pattern;

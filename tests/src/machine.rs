@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Write,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -9,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 
 use crate::{
     Initramfs, Kernel, Session, Supervised, Testbed,
@@ -167,16 +170,29 @@ impl Machine {
         }
     }
 
-    /// Runs the machine until it powers off. `artefacts` receives `console.log` (the kernel's
-    /// console), `output.log` (what the steps print), `dmesg.log`, `qemu.log` and the memory file
-    /// system.
+    /// Runs the machine until it powers off: [`Machine::start`], and [`Running::poll`] until there
+    /// is an outcome.
     ///
     /// # Errors
     ///
-    /// When QEMU fails, the guest crashes or hangs, or the user wants to stop. A step that fails is
-    /// no error: see [`Outcome::step`].
+    /// As [`Running::poll`].
     pub fn run(&self, session: &Session, testbed: &Testbed, artefacts: &Path) -> Result<Outcome> {
-        let output = artefacts.join("output.log");
+        let mut running = self.start(testbed, artefacts)?;
+        loop {
+            if let Some(outcome) = running.poll(session)? {
+                return Ok(outcome);
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Powers the machine on. `artefacts` receives `console.log` (the kernel's console),
+    /// `output.log` (what the steps print), `dmesg.log`, `qemu.log` and the memory file system.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU cannot be started.
+    pub fn start(&self, testbed: &Testbed, artefacts: &Path) -> Result<Running<'_>> {
         for stale in ["output.log", "console.log", "dmesg.log"] {
             let _ = fs::remove_file(artefacts.join(stale));
         }
@@ -185,34 +201,20 @@ impl Machine {
         files.add_steps(&self.steps);
         fs::write(&initramfs, files.build())
             .with_context(|| format!("Cannot write {}", initramfs.display()))?;
-        let mut command = self.command(testbed, artefacts, &initramfs)?;
-
-        let start = Instant::now();
-        let mut qemu = Supervised::spawn("guest", &mut command, &artefacts.join("qemu.log"))?;
-        let mut tail = Tail::new(&output);
-        let mut parser = Parser::default();
-        let status = loop {
-            session.check()?;
-            let status = qemu.poll()?;
-            // Read after the poll: when QEMU has ended, everything is in the file.
-            let text = tail.read()?;
-            session.show(&parser.feed(&text));
-            if let Some(status) = status {
-                break status;
-            }
-            if start.elapsed() > self.time_out {
-                bail!("{} after {} s", progress(&parser), self.time_out.as_secs());
-            }
-            thread::sleep(POLL);
-        };
-        if !status.success() {
-            let log = fs::read_to_string(artefacts.join("qemu.log")).unwrap_or_default();
-            bail!(
-                "QEMU ended with {status}: {}",
-                log.lines().last().unwrap_or("no message")
-            );
-        }
-        self.outcome(&parser, artefacts, start.elapsed())
+        // Socket paths are limited to about a hundred bytes.
+        let directory = tempfile::Builder::new().prefix("gpuvm-").tempdir()?;
+        let signal = directory.path().join("signal");
+        let mut command = self.command(testbed, artefacts, &initramfs, &signal)?;
+        Ok(Running {
+            machine: self,
+            qemu: Supervised::spawn("guest", &mut command, &artefacts.join("qemu.log"))?,
+            tail: Tail::new(&artefacts.join("output.log")),
+            parser: Parser::default(),
+            start: Instant::now(),
+            artefacts: artefacts.to_owned(),
+            signal,
+            _directory: directory,
+        })
     }
 
     fn outcome(&self, parser: &Parser, artefacts: &Path, wall: Duration) -> Result<Outcome> {
@@ -273,7 +275,13 @@ impl Machine {
         }
     }
 
-    fn command(&self, testbed: &Testbed, artefacts: &Path, initramfs: &Path) -> Result<Command> {
+    fn command(
+        &self,
+        testbed: &Testbed,
+        artefacts: &Path,
+        initramfs: &Path,
+        signal: &Path,
+    ) -> Result<Command> {
         let mut qemu = testbed.qemu();
         let (machine, board_parameters) = match self.board {
             Board::Pc => ("pc,memory-backend=ram", ""),
@@ -313,6 +321,9 @@ impl Machine {
             &serial("console.log"),
             "-serial",
             &serial("output.log"),
+            // The third port is how the harness speaks to steps.
+            "-serial",
+            &format!("unix:{},server=on,wait=off", signal.display()),
         ])
         .arg("-kernel")
         .arg(testbed.kernel(self.kernel)?.image)
@@ -342,6 +353,70 @@ impl Machine {
             };
         }
         Ok(qemu)
+    }
+}
+
+/// A machine that is on. Dropped, it loses its power.
+pub struct Running<'a> {
+    machine: &'a Machine,
+    qemu: Supervised,
+    tail: Tail,
+    parser: Parser,
+    start: Instant,
+    artefacts: PathBuf,
+    signal: PathBuf,
+    _directory: TempDir,
+}
+
+impl Running<'_> {
+    /// Takes in what the machine printed; the outcome once it has powered off.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU fails, the guest crashes or hangs, or the user wants to stop. A step that fails is
+    /// no error: see [`Outcome::step`].
+    pub fn poll(&mut self, session: &Session) -> Result<Option<Outcome>> {
+        session.check()?;
+        let status = self.qemu.poll()?;
+        // Read after the poll: when QEMU has ended, everything is in the file.
+        let text = self.tail.read()?;
+        session.show(&self.parser.feed(&text));
+        let Some(status) = status else {
+            let limit = self.machine.time_out;
+            if self.start.elapsed() > limit {
+                bail!("{} after {} s", progress(&self.parser), limit.as_secs());
+            }
+            return Ok(None);
+        };
+        if !status.success() {
+            let log = fs::read_to_string(self.artefacts.join("qemu.log")).unwrap_or_default();
+            bail!(
+                "QEMU ended with {status}: {}",
+                log.lines().last().unwrap_or("no message")
+            );
+        }
+        let elapsed = self.start.elapsed();
+        let outcome = self
+            .machine
+            .outcome(&self.parser, &self.artefacts, elapsed)?;
+        Ok(Some(outcome))
+    }
+
+    /// What the step called `name` has printed so far; `None` before it begins.
+    pub fn output(&self, name: &str) -> Option<&str> {
+        let mut records = self.parser.records().iter();
+        let record = records.find(|record| step_name(&record.name) == name)?;
+        Some(&record.output)
+    }
+
+    /// Sends a byte to the machine's third serial port, `/dev/ttyS2`, where a step waits for it.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU does not listen.
+    pub fn signal(&self) -> Result<()> {
+        let mut port = UnixStream::connect(&self.signal).context("Cannot reach the guest")?;
+        port.write_all(b"\n").context("Cannot reach the guest")
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Row {
     held: bool,
     /// The dispatcher wants it killed.
     expelled: bool,
+    /// Its address space is being replaced.
+    frozen: bool,
     /// The put index of the last doorbell.
     submitted: u32,
     /// The put index that the card knows.
@@ -50,6 +52,12 @@ pub(super) struct Row {
     in_flight: bool,
     /// The engine that was last seen to work for it.
     engine: Option<u32>,
+}
+
+impl Row {
+    fn may_run(&self) -> bool {
+        self.runnable && !self.held && !self.frozen
+    }
 }
 
 /// The channel table of the card.
@@ -142,14 +150,33 @@ impl Aggregator {
         // The store is made under the lock, so that the last change is the one that stays.
         let mut table = self.table.lock();
         let Some(row) = table.row(chid) else { return };
+        let before = row.may_run();
         change(row);
-        let word = match row.runnable && !row.held {
+        let word = match row.may_run() {
             // The engine field is what nouveau stores.
             true => ChanState::RUNNABLE | ChanState::ENGINE,
             false => ChanState::empty(),
         };
         self.card
             .store(channel(pfifo::CHAN_STATE, chid), word.bits());
+        if row.may_run() && !before && row.owner.is_some() {
+            // It may have lost sight of work when it was taken off.
+            let at = Layout::control_page(chid) + userd::GP_PUT;
+            self.card.write(Bar::Bar1, at, &row.rung.to_le_bytes());
+        }
+    }
+
+    /// Takes channel `chid` off the card while `change` does something to what the card knows of
+    /// it. A channel that does not go in time ends; whether it went.
+    pub fn with_channel_off(&self, chid: u32, change: impl FnOnce()) -> bool {
+        self.change_row(chid, |row| row.frozen = true);
+        let gone = self.kick(chid);
+        if !gone {
+            self.kill(chid);
+        }
+        change();
+        self.change_row(chid, |row| row.frozen = false);
+        gone
     }
 
     /// What channel `chid` is doing; runnable as its guest said.
@@ -168,24 +195,27 @@ impl Aggregator {
         self.wait(|| self.card.get(pfifo::KICK) & pfifo::KICK_PENDING == 0)
     }
 
-    /// Stops channel `chid` for good, whatever it is doing. Its owner may bind it again.
-    pub fn stop(&self, chid: u32) {
+    /// Stops channel `chid` for good, whatever it is doing. Its owner may bind it again. `false`
+    /// if an engine still works for it: what it uses must not be used otherwise.
+    pub fn stop(&self, chid: u32) -> bool {
         self.change_row(chid, |row| {
             row.runnable = false;
             row.in_flight = false;
         });
-        if !self.kick(chid) {
-            tracing::debug!("Channel {chid} does not leave its engine: it is taken away");
-            self.card.store(channel(pfifo::CHAN, chid), 0);
+        if self.kick(chid) {
+            return true;
         }
+        tracing::debug!("Channel {chid} does not leave its engine: it is taken away");
+        self.card.store(channel(pfifo::CHAN, chid), 0);
+        self.wait(|| !self.engines().contains(&Some(chid)))
     }
 
-    /// Ends channel `chid`: nobody owns it.
-    pub fn kill(&self, chid: u32) {
+    /// Ends channel `chid`: nobody owns it. `false` as in [`Aggregator::stop`].
+    pub fn kill(&self, chid: u32) -> bool {
         if self.owner(chid).is_none() {
-            return;
+            return !self.engines().contains(&Some(chid));
         }
-        self.stop(chid);
+        let gone = self.stop(chid);
         self.card.store(channel(pfifo::CHAN, chid), 0);
         self.release_handlers(|handler| handler.owner.chid == chid);
         if let Some(row) = self.table.lock().row(chid) {
@@ -194,6 +224,7 @@ impl Aggregator {
             row.expelled = false;
         }
         self.dispatcher.forget(chid);
+        gone
     }
 
     /// Puts a machine's list of channels in the place of its last one, and sees to it that the card

@@ -157,10 +157,17 @@ impl Aggregator {
     /// Lets the card forget translations of the directory at `directory` of its memory.
     pub fn flush_tlb(&self, directory: u64) {
         let _one = self.flush.lock();
+        let control = |bits| self.wait(|| self.card.get(pfb::MMU_CTRL) & bits != 0);
+        if !control(pfb::FLUSH_SLOTS) {
+            tracing::debug!("The card has no room for another flush");
+        }
         let space = (directory >> 8) as u32 | Aperture::Vram.target() as u32;
         self.card.set(pfb::VM_FLUSH_PDB, space);
         let flush = VmFlush::PAGE_ALL | VmFlush::TRIGGER;
         self.card.set(pfb::VM_FLUSH, flush.bits());
+        if !control(pfb::FLUSH_DONE) {
+            tracing::debug!("The card does not finish a flush");
+        }
     }
 
     /// Waits until `done`, but not for ever; whether it is.
@@ -176,11 +183,11 @@ impl Aggregator {
     }
 
     /// The machine with partition index `vm` has nothing of the card any more: its channels are
-    /// dead.
-    pub fn evict(&self, vm: VmId) {
-        for chid in self.layout.partition(vm).channels {
-            self.kill(chid);
-        }
+    /// dead. `false` if an engine still works for one.
+    pub fn evict(&self, vm: VmId) -> bool {
+        let channels = self.layout.partition(vm).channels;
+        let stuck = channels.filter(|&chid| !self.kill(chid)).count();
         self.set_runlist(vm, Vec::new());
+        stuck == 0
     }
 }

@@ -142,7 +142,7 @@ impl VirtualGpu {
         if !self.host.build_context(copy, methods.into_iter()) {
             tracing::debug!("The card does not save the first context of {}", self.vm());
         }
-        memory.detach(&self.host, directory);
+        memory.detach(&self.host, directory, true);
     }
 
     /// A store to a register of a copy engine.

@@ -323,8 +323,9 @@ impl Memory {
         Some((directory, space.shadow.directory()))
     }
 
-    /// The directory has a user less.
-    pub fn detach(&mut self, host: &Aggregator, directory: GuestAddress) {
+    /// The directory has a user less. If that is not `gone`, an engine may still walk the tables,
+    /// which then are used for nothing else any more.
+    pub fn detach(&mut self, host: &Aggregator, directory: GuestAddress, gone: bool) {
         let Some(space) = self.spaces.get_mut(&directory) else {
             return;
         };
@@ -333,7 +334,10 @@ impl Memory {
             && let Some(space) = self.spaces.remove(&directory)
         {
             host.flush_tlb(space.shadow.directory());
-            self.pool.release(space.shadow.close());
+            let retired = space.shadow.close();
+            if gone {
+                self.pool.release(retired);
+            }
         }
     }
 
@@ -414,13 +418,5 @@ impl Memory {
             }
         }
         around.counters.add_sync(&total, begin.elapsed());
-    }
-
-    /// Forgets all address spaces: no channel uses any.
-    pub fn clear(&mut self, host: &Aggregator) {
-        for (_, space) in std::mem::take(&mut self.spaces) {
-            host.flush_tlb(space.shadow.directory());
-            self.pool.release(space.shadow.close());
-        }
     }
 }

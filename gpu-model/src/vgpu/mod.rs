@@ -477,7 +477,6 @@ impl VirtualGpu {
     /// video memory is clean, its registers are as after power-on.
     pub fn reset(&self) {
         self.reset_fifo();
-        self.memory.lock().clear(&self.host);
         *self.windows.lock() = Windows::default();
         self.methods.lock().clear();
         self.falcons.reset(0..u32::MAX);

@@ -326,8 +326,8 @@ impl VirtualGpu {
         }
         if let Some(old) = row.channel.take() {
             self.doorbells.set_live(guest, false);
-            self.host.kill(chid);
-            self.forget(chid, old);
+            let gone = self.host.kill(chid);
+            self.forget(chid, old, gone);
             self.remap_all();
         }
         if word & pfifo::CHAN_VALID == 0 {
@@ -372,12 +372,12 @@ impl VirtualGpu {
         self.remap(Bar::Bar1);
     }
 
-    /// A channel is no more.
-    fn forget(&self, chid: u32, channel: Channel) {
+    /// A channel is no more; whether it is `gone` from the card's engines, too.
+    fn forget(&self, chid: u32, channel: Channel, gone: bool) {
         self.copy_userd(chid, channel, false);
         self.watch.set(channel.block, false);
         if let Some(directory) = channel.directory {
-            self.memory.lock().detach(&self.host, directory);
+            self.memory.lock().detach(&self.host, directory, gone);
         }
     }
 
@@ -436,17 +436,18 @@ impl VirtualGpu {
         self.host.vram().read(at, &mut block);
 
         let base = wide(&block, instance::PAGE_DIR_BASE);
-        if part.is_none() || base != channel.base {
+        if part.is_none() {
             channel.base = base;
-            let mut memory = self.memory.lock();
+            self.set_directory(chid, channel);
+        } else if base != channel.base {
+            channel.base = base;
             let old = channel.directory.take();
-            let shadow = memory.attach(&self.around(), base);
-            channel.directory = shadow.map(|(directory, _)| directory);
-            let shadow = shadow.map_or(NO_TARGET, |(_, shadow)| shadow);
-            let to = self.host.layout().instance(chid) + instance::PAGE_DIR_BASE;
-            self.host.vram().write(to, &shadow.to_le_bytes());
+            // The card remembers the old directory as long as the channel is on it.
+            let gone = self
+                .host
+                .with_channel_off(chid, || self.set_directory(chid, channel));
             if let Some(old) = old {
-                memory.detach(&self.host, old);
+                self.memory.lock().detach(&self.host, old, gone);
             }
         }
 
@@ -465,6 +466,15 @@ impl VirtualGpu {
                 self.host.vram().write(to + range.start, bytes);
             }
         }
+    }
+
+    /// Gives channel `chid` the shadow of the directory that its guest wants.
+    fn set_directory(&self, chid: u32, channel: &mut Channel) {
+        let shadow = self.memory.lock().attach(&self.around(), channel.base);
+        channel.directory = shadow.map(|(directory, _)| directory);
+        let shadow = shadow.map_or(NO_TARGET, |(_, shadow)| shadow);
+        let to = self.host.layout().instance(chid) + instance::PAGE_DIR_BASE;
+        self.host.vram().write(to, &shadow.to_le_bytes());
     }
 
     /// The guest stored to pages among which there are instance blocks.
@@ -567,12 +577,12 @@ impl VirtualGpu {
 
     /// All channels are gone.
     pub(super) fn reset_channels(&self) {
-        self.host.evict(self.vm());
+        let gone = self.host.evict(self.vm());
         let rows = std::mem::take(&mut *self.channels.lock()).0;
         for (guest, row) in (0..).zip(&rows) {
             self.doorbells.set_live(guest, false);
             if let (Some(channel), Some(chid)) = (row.channel, self.partition.channel(guest)) {
-                self.forget(chid, channel);
+                self.forget(chid, channel, gone);
             }
         }
     }

@@ -21,6 +21,11 @@ bitflags! {
     }
 }
 
+/// `MMU_CTRL`: free flush slots.
+pub const FLUSH_SLOTS: u32 = 0x00ff_0000;
+/// `MMU_CTRL`: flushes have been queued, and are done when the queue is.
+pub const FLUSH_DONE: u32 = 1 << 15;
+
 registers! { Pfb, "PFB";
     /// Where the card flushes writes to system memory: DMA address >> 8.
     SYSMEM_FLUSH = 0x100c10, Rw, "K61 nvkm/subdev/fb/gf100.c gf100_fb_init";

@@ -4,6 +4,7 @@ mod gputest;
 mod opencl;
 mod probe;
 mod reload;
+mod two_vms;
 mod vgpu;
 mod vmm;
 
@@ -67,6 +68,11 @@ pub const CASES: &[Case] = &[
         name: "vgpu",
         about: "a virtual GPU of a shared card does what the card does",
         run: vgpu::run,
+    },
+    Case {
+        name: "two-vms",
+        about: "a guest on a shared card loses nothing while another one faults, goes and is killed",
+        run: two_vms::run,
     },
     Case {
         name: "stress",
