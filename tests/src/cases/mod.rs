@@ -75,6 +75,11 @@ pub const CASES: &[Case] = &[
         run: two_vms::run,
     },
     Case {
+        name: "hostile",
+        about: "a guest that attacks its virtual GPU reaches nothing of another one or of the host",
+        run: hostile::run,
+    },
+    Case {
         name: "stress",
         about: "channels by the dozen, competing processes and evictions lose nothing",
         run: gputest::stress,
