@@ -15,9 +15,17 @@ use e2e::{Kernel, Session, cases::CASES};
 use crate::{build, e2e_tests::Runner, workspace};
 
 /// Cases that only `cargo xtask e2e NAME` runs: `stress` and `vfio` take many minutes under
-/// emulation, `opencl-vgpu` repeats `opencl` where `vgpu` has been, and `reload` does not pass on
-/// 6.12 yet (the kernel's channel does not idle at unload).
-const BY_NAME_ONLY: &[&str] = &["opencl-vgpu", "reload", "stress", "vfio"];
+/// emulation, `two-vms` and `hostile` run two machines at once, `opencl-vgpu` repeats `opencl` where
+/// `vgpu` has been, and `reload` does not pass on 6.12 yet (the kernel's channel does not idle at
+/// unload).
+const BY_NAME_ONLY: &[&str] = &[
+    "hostile",
+    "opencl-vgpu",
+    "reload",
+    "stress",
+    "two-vms",
+    "vfio",
+];
 
 /// How many checks passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

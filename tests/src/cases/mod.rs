@@ -1,6 +1,7 @@
 //! The tests, by name.
 
 mod gputest;
+mod hostile;
 mod opencl;
 mod probe;
 mod reload;
