@@ -131,7 +131,7 @@ fn follow(mut child: Child, limit: Duration) -> Verdict {
             Ok(line) => verdict = Verdict::parse(&line).or(verdict),
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                let gone = end(&mut child);
+                let gone = end(&mut child, GRACE);
                 let state = if gone {
                     ""
                 } else {
@@ -150,10 +150,10 @@ fn follow(mut child: Child, limit: Duration) -> Verdict {
     }
 }
 
-/// Kills a child; false if it does not go.
-pub fn end(child: &mut Child) -> bool {
+/// Kills a child; false if it does not go within `grace`.
+pub fn end(child: &mut Child, grace: Duration) -> bool {
     let _ = child.kill();
-    let deadline = Instant::now() + GRACE;
+    let deadline = Instant::now() + grace;
     while Instant::now() < deadline {
         if !matches!(child.try_wait(), Ok(None)) {
             return true;

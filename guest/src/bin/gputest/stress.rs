@@ -258,6 +258,8 @@ fn two_processes(context: &Context) -> Result<()> {
 }
 
 fn killed_clients(context: &Context) -> Result<()> {
+    /// A client that goes leaves the kernel to wait for the work of each of its channels.
+    const GRACE: Duration = Duration::from_secs(60);
     let mut random = Random(2);
     let device = context.open()?;
     for round in 0..context.times(5, 20) {
@@ -267,7 +269,7 @@ fn killed_clients(context: &Context) -> Result<()> {
             bail!("The client of round {round} ended by itself with {status}");
         }
         ensure!(
-            runner::end(&mut child),
+            runner::end(&mut child, GRACE),
             "The client of round {round} cannot be killed"
         );
         check_channel(&mut Channel::new(&device)?).with_context(|| format!("round {round}"))?;
