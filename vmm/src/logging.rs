@@ -24,9 +24,8 @@ pub fn init(verbose: u8) {
         _ => LevelFilter::TRACE,
     };
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    let filter = EnvFilter::builder()
-        .with_default_directive(level.into())
-        .parse_lossy(format!("{TOLD_BY_GUESTS},{wanted}"));
+    // The builder's default directive would count for nothing beside others.
+    let filter = EnvFilter::builder().parse_lossy(format!("{level},{TOLD_BY_GUESTS},{wanted}"));
     let (filter, handle) = reload::Layer::new(filter);
     let output = fmt::layer()
         .with_writer(io::stderr)

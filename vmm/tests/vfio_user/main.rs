@@ -9,7 +9,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use peer::{
-    BOOT_0, Client, ERROR, GET_REGION_IO_FDS, HEADER, REGION_WRITE, VERSION, access, header, serve,
+    BOOT_0, Client, DEVICE_RESET, ERROR, GET_REGION_IO_FDS, HEADER, REGION_READ, REGION_WRITE,
+    VERSION, access, header, serve,
 };
 
 #[test]
@@ -75,6 +76,26 @@ fn an_unsupported_request_is_refused_and_the_next_client_served() {
     assert_ne!(flags & ERROR, 0);
     drop(client);
     assert_eq!(Client::connect(&served).boot0(), BOOT_0);
+}
+
+#[test]
+fn a_client_that_goes_on_after_an_unsupported_request_harms_itself_alone() {
+    let served = serve();
+    // The payload is left in the stream, so what follows is read out of step: half a header, one
+    // that asks for a reset, one that promises more than it brings.
+    let reset = header(DEVICE_RESET, HEADER);
+    let write = header(REGION_WRITE, 1 << 30);
+    for payload in [&[0xff; 8][..], &[0; 40], &reset, &write] {
+        let mut client = Client::connect(&served);
+        client.send(GET_REGION_IO_FDS, payload);
+        let (flags, _) = client.receive().unwrap();
+        assert_ne!(flags & ERROR, 0);
+        client.send(REGION_READ, &access(0, 0, 4));
+        client.0.shutdown(std::net::Shutdown::Write).unwrap();
+        // Whatever it answers, it ends.
+        let _ = client.0.read_to_end(&mut Vec::new());
+        assert_eq!(Client::connect(&served).boot0(), BOOT_0);
+    }
 }
 
 #[test]

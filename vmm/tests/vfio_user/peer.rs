@@ -13,6 +13,7 @@ pub const VERSION: u16 = 1;
 pub const GET_REGION_IO_FDS: u16 = 6;
 pub const REGION_READ: u16 = 9;
 pub const REGION_WRITE: u16 = 10;
+pub const DEVICE_RESET: u16 = 13;
 
 pub const HEADER: usize = 16;
 const REPLY: u32 = 1;
