@@ -14,14 +14,13 @@ use e2e::{Kernel, Session, cases::CASES};
 
 use crate::{build, e2e_tests::Runner, workspace};
 
-/// Cases that only `cargo xtask e2e NAME` runs: `stress` and `vfio` take many minutes under
+/// Cases that only `cargo xtask e2e NAME` runs: `soak`, `stress` and `vfio` take many minutes under
 /// emulation, `two-vms` and `hostile` run two machines at once, `opencl-vgpu` repeats `opencl` where
-/// `vgpu` has been, and `reload` does not pass on 6.12 yet (the kernel's channel does not idle at
-/// unload).
+/// `vgpu` has been.
 const BY_NAME_ONLY: &[&str] = &[
     "hostile",
     "opencl-vgpu",
-    "reload",
+    "soak",
     "stress",
     "two-vms",
     "vfio",
