@@ -4,7 +4,7 @@
 //! [`Multiprocessors`] run it on the host's threads, until it is done, fails, or is paused.
 //!
 //! * [`decode`] makes operations of instruction words. A program is decoded once and kept as long
-//!   as its code is the same.
+//!   as its code is the same; what it does in vain is left out then.
 //! * A warp's registers are rows of 32 lanes; an operation is a loop over a row, compiled for the
 //!   host's vector unit.
 //! * [`texture`] is the texture unit, [`image`] what surface instructions reach.
@@ -28,12 +28,14 @@
 mod bits;
 mod cta;
 pub mod decode;
+mod effects;
 mod exact;
 mod exec;
 mod grid;
 mod image;
 mod lanes;
 mod launch;
+mod optimize;
 mod pool;
 mod program;
 mod texture;

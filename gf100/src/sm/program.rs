@@ -41,7 +41,7 @@ impl RowRef {
     /// Set for uniform rows.
     pub const UNIFORM: u16 = 1 << 15;
     /// A row of zeros.
-    const ZERO: Self = Self(Self::UNIFORM);
+    pub const ZERO: Self = Self(Self::UNIFORM);
 }
 
 /// What an executable instruction does.
@@ -68,6 +68,8 @@ pub struct Inst {
     pub src: [RowRef; 3],
     /// Index of the target; of missing code its byte address.
     pub target: u32,
+    /// Index of the instruction after it.
+    pub next: u32,
     /// The guard's predicate.
     pub guard: u8,
     /// The guard is its complement.
@@ -197,6 +199,7 @@ impl Program {
             self.index.remove(&address);
             self.insts[index as usize] = Inst {
                 target: self.insts.len() as u32,
+                next: index + 1,
                 ..pseudo(Exec::Jump)
             };
         }
@@ -213,7 +216,18 @@ impl Program {
                 self.insts[inst].target = index;
             }
         }
+        self.optimize();
         Ok(())
+    }
+
+    /// Register rows of a warp without the sink.
+    pub(super) fn gprs(&self) -> u32 {
+        self.gprs
+    }
+
+    /// Puts another instruction into a place.
+    pub(super) fn replace(&mut self, at: usize, inst: Inst) {
+        self.insts[at] = inst;
     }
 
     /// Decodes from `start` to where control cannot fall through, and notes where it may go.
@@ -264,7 +278,8 @@ impl Program {
     }
 
     fn push(&mut self, address: u32, inst: Inst) {
-        self.insts.push(inst);
+        let next = self.insts.len() as u32 + 1;
+        self.insts.push(Inst { next, ..inst });
         self.addresses.push(address);
     }
 
@@ -319,6 +334,7 @@ impl Program {
             dst: dst as u16,
             src,
             target: 0,
+            next: 0,
             guard: from.guard.pred.0,
             guard_not: from.guard.not,
             neg,
@@ -340,7 +356,7 @@ impl Program {
         }
     }
 
-    fn literal(&mut self, value: u64, pair: bool) -> Result<RowRef, WarpError> {
+    pub(super) fn literal(&mut self, value: u64, pair: bool) -> Result<RowRef, WarpError> {
         let low = Uniform::Literal(value as u32);
         match (value, pair) {
             (0, _) => Ok(RowRef::ZERO),
@@ -407,6 +423,7 @@ fn pseudo(exec: Exec) -> Inst {
         dst: 0,
         src: [RowRef::ZERO; 3],
         target: 0,
+        next: 0,
         guard: 7,
         guard_not: false,
         neg: 0,
@@ -417,7 +434,7 @@ fn pseudo(exec: Exec) -> Inst {
 }
 
 /// The byte address that the instruction names.
-fn static_target(inst: &Inst) -> Option<u32> {
+pub(super) fn static_target(inst: &Inst) -> Option<u32> {
     match inst.exec {
         Exec::Op(
             Op::Bra {
@@ -448,20 +465,20 @@ fn falls_through(inst: &Inst) -> bool {
 
 /// Registers of an operand.
 #[derive(Clone, Copy)]
-struct Extent {
-    regs: u32,
+pub(super) struct Extent {
+    pub(super) regs: u32,
     /// They start at a multiple of their number.
     aligned: bool,
 }
 
 /// Registers of an instruction's operands.
-struct Shape {
-    dst: Extent,
-    src: [Extent; 3],
+pub(super) struct Shape {
+    pub(super) dst: Extent,
+    pub(super) src: [Extent; 3],
 }
 
 impl Shape {
-    fn of(op: &Op) -> Self {
+    pub(super) fn of(op: &Op) -> Self {
         let aligned = |regs| Extent {
             regs,
             aligned: true,

@@ -243,7 +243,7 @@ pub fn run<I: Isa>(isa: I, cx: &mut Cx<'_>, insts: &[Inst]) -> Halt {
             return Halt::Trap(WarpError::PcOverflow);
         };
         let mask = cx.flow.active & (cx.preds[usize::from(i.guard & 7)] ^ complement(i.guard_not));
-        cx.flow.pc = at + 1;
+        cx.flow.pc = i.next;
         if mask != 0 {
             cx.mask = mask;
             if let Err(halt) = step(isa, cx, i) {

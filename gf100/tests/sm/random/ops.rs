@@ -5,7 +5,7 @@ use super::{
     float::{self, Mode, NAN},
     rng::Rng,
 };
-use crate::asm::{I, PT, RZ};
+use crate::asm::{I, PT, RZ, mov_imm};
 
 /// First register that random programs use, and how many.
 pub const FIRST: u64 = 8;
@@ -178,7 +178,7 @@ impl Generator<'_> {
 
     /// Any operation.
     pub fn operation(&mut self) -> Operation {
-        match self.rng.below(28) {
+        match self.rng.below(32) {
             0 | 1 => self.fadd(),
             2 => self.fmul(),
             3 | 4 => self.ffma(),
@@ -202,8 +202,24 @@ impl Generator<'_> {
             24 => self.wide_integer(),
             25 => self.double(),
             26 => self.predicates(),
-            _ => self.sad_or_scaled_add(),
+            27 => self.sad_or_scaled_add(),
+            _ => self.mov(),
         }
+    }
+
+    /// Copies and literals, of which much follows.
+    fn mov(&mut self) -> Operation {
+        let d = self.dst();
+        if self.rng.flip() {
+            let value = match self.rng.flip() {
+                true => self.rng.below(40) as u32,
+                false => self.rng.word(),
+            };
+            return operation(mov_imm(d, value), move |t| t.set(d, value));
+        }
+        let i = I::new(4, 0x0a).dst(d).field(5, 4, 0xf);
+        let (i, b) = self.b(i, false);
+        operation(i, move |t| t.set(d, b.of(t)))
     }
 
     fn fadd(&mut self) -> Operation {
