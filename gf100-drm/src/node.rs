@@ -15,7 +15,7 @@ use crate::buffer::{Buffer, Layout};
 use crate::client::Client;
 use crate::device::Device;
 use crate::memory::Block;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 
 /// Descriptors that can be the node's; the kernel gives the lowest that are free.
 const DESCRIPTORS: usize = 1 << 16;
@@ -36,13 +36,16 @@ enum Open {
 
 /// The card of this process. `None`, after a word to the user, if there is none.
 fn device() -> Option<&'static Arc<Device>> {
-    let make = || match Device::new(Settings::from_environment()) {
-        Ok(device) => Some(device),
-        Err(error) => {
-            let source = std::error::Error::source(&error);
-            let cause = source.map_or_else(String::new, |source| format!(": {source}"));
-            eprintln!("gf100-drm: {error}{cause}");
-            None
+    let make = || {
+        settings::start_log();
+        match Device::new(Settings::from_environment()) {
+            Ok(device) => Some(device),
+            Err(error) => {
+                let source = std::error::Error::source(&error);
+                let cause = source.map_or_else(String::new, |source| format!(": {source}"));
+                eprintln!("gf100-drm: {error}{cause}");
+                None
+            }
         }
     };
     DEVICE.get_or_init(make).as_ref()

@@ -8,6 +8,9 @@ const VRAM: &str = "GF100_VRAM_MIB";
 /// Seconds that a submission may take, 0 for any time.
 const TIMEOUT: &str = "GF100_TIMEOUT";
 
+/// What of the card's log to print, as `RUST_LOG` of other programs.
+const LOG: &str = "GF100_LOG";
+
 /// The choices.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -26,5 +29,16 @@ impl Settings {
             vram: number(VRAM).unwrap_or(1536) << 20,
             timeout: (timeout > 0).then(|| Duration::from_secs(timeout)),
         }
+    }
+}
+
+/// Lets the card log to standard error, if the user wants that.
+pub fn start_log() {
+    if let Ok(filter) = env::var(LOG) {
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr);
+        // A program that logs by itself keeps its own log.
+        let _ = log.try_init();
     }
 }

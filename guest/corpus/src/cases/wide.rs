@@ -1,0 +1,183 @@
+//! Integers of 64 bits, in OpenCL C: sequences with carry, calls of division.
+
+use crate::case::{Case, Input, OPENCL, THREADS};
+
+/// Number `i` of a buffer of 64-bit numbers.
+fn long(src: &[u32], i: usize) -> u64 {
+    u64::from(src[2 * i]) | u64::from(src[2 * i + 1]) << 32
+}
+
+/// A buffer of 64-bit numbers.
+fn longs(f: impl Fn(usize) -> u64) -> Vec<u32> {
+    (0..THREADS)
+        .map(f)
+        .flat_map(|value| [value as u32, (value >> 32) as u32])
+        .collect()
+}
+
+/// A case on 64-bit numbers.
+const LONG: Case = Case {
+    input: Input::Words(2 * THREADS),
+    output: 2 * THREADS,
+    ..OPENCL
+};
+
+/// What all these kernels begin with: `a` is the thread's number, `b` its neighbour's.
+macro_rules! long_kernel {
+    ($body:literal) => {
+        concat!(
+            "KERNEL { uint i = get_global_id(0); global const ulong *from = (global const ulong *)src;
+             global ulong *to = (global ulong *)dst; ulong a = from[i], b = from[(i + 1) % 256]; ",
+            $body,
+            " }"
+        )
+    };
+}
+
+fn neighbours(src: &[u32], i: usize) -> (u64, u64) {
+    (long(src, i), long(src, (i + 1) % THREADS))
+}
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "cl_long_add",
+        aims: "carry from the low word to the high one",
+        source: long_kernel!("to[i] = a + b * 1 - (a >> 1) + 0xfffffffful;"),
+        reference: |s| {
+            longs(|i| {
+                let (a, b) = neighbours(s, i);
+                a.wrapping_add(b)
+                    .wrapping_sub(a >> 1)
+                    .wrapping_add(0xffff_ffff)
+            })
+        },
+        ..LONG
+    },
+    Case {
+        name: "cl_long_multiply",
+        aims: "products of 64 bits, low and high halves",
+        source: long_kernel!("to[i] = a * b + mul_hi(a, b) + (ulong)mul_hi((long)a, (long)b);"),
+        reference: |s| {
+            longs(|i| {
+                let (a, b) = neighbours(s, i);
+                let high = (u128::from(a) * u128::from(b) >> 64) as u64;
+                let signed = (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64;
+                a.wrapping_mul(b).wrapping_add(high).wrapping_add(signed)
+            })
+        },
+        ..LONG
+    },
+    Case {
+        name: "cl_long_shift",
+        aims: "shifts of 64 bits by 0 to 63",
+        source: long_kernel!(
+            "uint n = (uint)b & 63; to[i] = (a << n) ^ (a >> n) ^ (ulong)((long)a >> n);"
+        ),
+        reference: |s| {
+            longs(|i| {
+                let (a, b) = neighbours(s, i);
+                let n = b & 63;
+                (a << n) ^ (a >> n) ^ ((a as i64 >> n) as u64)
+            })
+        },
+        ..LONG
+    },
+    Case {
+        name: "cl_long_divide",
+        aims: "division of 64 bits: long loops in a function",
+        source: long_kernel!("ulong d = b >> (i % 64) | 1; to[i] = a / d + a % d * 3;"),
+        reference: |s| {
+            longs(|i| {
+                let (a, b) = neighbours(s, i);
+                let d = b >> (i % 64) | 1;
+                (a / d).wrapping_add((a % d).wrapping_mul(3))
+            })
+        },
+        ..LONG
+    },
+    Case {
+        name: "cl_long_divide_signed",
+        aims: "signed division of 64 bits",
+        source: long_kernel!(
+            "long d = (long)b >> (i % 60) | 1; d = d == -1 ? 3 : d;
+             to[i] = (ulong)((long)a / d + (long)a % d);"
+        ),
+        reference: |s| {
+            longs(|i| {
+                let (a, b) = neighbours(s, i);
+                let d = b as i64 >> (i % 60) | 1;
+                let d = if d == -1 { 3 } else { d };
+                (a as i64 / d).wrapping_add(a as i64 % d) as u64
+            })
+        },
+        ..LONG
+    },
+    Case {
+        name: "cl_long_compare",
+        aims: "comparisons of 64 bits, minimum and maximum",
+        source: long_kernel!(
+            "to[i] = min(a, b) ^ (ulong)max((long)a, (long)b) ^ (a < b ? 5ul : 9ul)
+                ^ ((long)a >= (long)(b >> 1) ? 1ul << 40 : 0);"
+        ),
+        reference: |s| {
+            longs(|i| {
+                let (a, b) = neighbours(s, i);
+                let less = if a < b { 5 } else { 9 };
+                let high = if a as i64 >= (b >> 1) as i64 {
+                    1 << 40
+                } else {
+                    0
+                };
+                a.min(b) ^ (a as i64).max(b as i64) as u64 ^ less ^ high
+            })
+        },
+        ..LONG
+    },
+    Case {
+        name: "cl_long_bits",
+        aims: "counting bits of 64, rotation",
+        source: long_kernel!("to[i] = popcount(a) + clz(b >> (i % 64)) * 100ul + rotate(a, b);"),
+        reference: |s| {
+            longs(|i| {
+                let (a, b) = neighbours(s, i);
+                let zeros = u64::from((b >> (i % 64)).leading_zeros());
+                let counts = u64::from(a.count_ones()) + zeros * 100;
+                counts.wrapping_add(a.rotate_left((b & 63) as u32))
+            })
+        },
+        ..LONG
+    },
+    Case {
+        name: "cl_long_convert",
+        aims: "64-bit integers to float and back",
+        source: long_kernel!(
+            "float f = (float)(a >> 20); float g = (float)(long)(b >> 1);
+             to[i] = (ulong)as_uint(f) << 32 | as_uint(g); to[i] ^= (ulong)f;"
+        ),
+        reference: |s| {
+            longs(|i| {
+                let (a, b) = neighbours(s, i);
+                let (f, g) = ((a >> 20) as f32, (b >> 1) as f32);
+                let bits = u64::from(f.to_bits()) << 32 | u64::from(g.to_bits());
+                bits ^ f as u64
+            })
+        },
+        ..LONG
+    },
+    Case {
+        name: "cl_fibonacci",
+        aims: "64-bit sums in a loop of varying length",
+        source: long_kernel!(
+            "ulong x = a & 0xff, y = 1; for (uint n = 0; n < (uint)(b & 127); n++) { ulong z = x + y; x = y; y = z; } to[i] = y;"
+        ),
+        reference: |s| {
+            longs(|i| {
+                let (a, b) = neighbours(s, i);
+                let step = |(x, y): (u64, u64), _| (y, x.wrapping_add(y));
+                (0..b & 127).fold((a & 0xff, 1), step).1
+            })
+        },
+        ..LONG
+    },
+];
