@@ -16,6 +16,7 @@ mod machine;
 mod modules;
 pub mod nested;
 mod process;
+pub mod rig;
 mod session;
 mod testbed;
 

@@ -61,25 +61,36 @@ pub fn programs() -> Result<Programs> {
     })
 }
 
-/// Builds what runs on the card without a machine; the workloads. `gpuvm` and its library are in
-/// the release directory.
+/// What runs on the card without a machine.
+pub struct OnCard {
+    /// `gpuvm`, beside its library.
+    pub gpuvm: PathBuf,
+    /// The workloads.
+    pub rodinia: PathBuf,
+    /// The kernels that are aimed at one thing each.
+    pub corpus: PathBuf,
+}
+
+/// Builds what runs on the card without a machine.
 ///
 /// # Errors
 ///
 /// When something does not build.
-pub fn on_card() -> Result<PathBuf> {
-    let packages = [
-        "--package",
-        "vmm",
-        "--package",
-        "gf100-drm",
-        "--package",
-        "rodinia",
-    ];
-    executables(release_build().args(packages))?
-        .into_iter()
-        .find(|program| program.ends_with("rodinia"))
-        .context("The build made no rodinia")
+pub fn on_card() -> Result<OnCard> {
+    let packages = ["vmm", "gf100-drm", "rodinia", "corpus"];
+    let arguments = packages.iter().flat_map(|package| ["--package", package]);
+    let programs = executables(release_build().args(arguments))?;
+    let find = |name: &str| {
+        let program = programs.iter().find(|program| program.ends_with(name));
+        program
+            .cloned()
+            .with_context(|| format!("The build made no {name}"))
+    };
+    Ok(OnCard {
+        gpuvm: find("gpuvm")?,
+        rodinia: find("rodinia")?,
+        corpus: find("corpus")?,
+    })
 }
 
 fn release_build() -> Command {

@@ -8,10 +8,11 @@ use clap::Args;
 use e2e::{
     Kernel, Session, Testbed,
     cases::{CASES, Case, Context},
+    rig,
 };
 
 use crate::{
-    build::{self, Programs},
+    build::{self, OnCard, Programs},
     testbed, workspace,
 };
 
@@ -39,20 +40,27 @@ pub struct Arguments {
 /// When they cannot be run at all.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.list {
-        for case in CASES {
-            println!("{:8} {}", case.name, case.about);
+        let guests = CASES.iter().map(|case| (case.name, case.about));
+        let rig = rig::CASES.iter().map(|case| (case.name, case.about));
+        for (name, about) in guests.chain(rig) {
+            println!("{name:12} {about}");
         }
         return Ok(ExitCode::SUCCESS);
     }
     let mut chosen: Vec<&Case> = Vec::new();
+    let mut without_guest: Vec<&rig::Case> = Vec::new();
     for name in &arguments.names {
-        let Some(case) = CASES.iter().find(|case| case.name == name) else {
+        let guest = CASES.iter().find(|case| case.name == name);
+        let rig = rig::CASES.iter().find(|case| case.name == name);
+        if guest.is_none() && rig.is_none() {
             bail!("There is no end-to-end test {name:?}: see `cargo xtask e2e --list`");
-        };
-        chosen.push(case);
+        }
+        chosen.extend(guest);
+        without_guest.extend(rig);
     }
-    if chosen.is_empty() {
+    if arguments.names.is_empty() {
         chosen.extend(CASES);
+        without_guest.extend(rig::CASES);
     }
     let kernels = arguments
         .kernel
@@ -62,11 +70,19 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         Session::echoing()?
     };
-    let runner = Runner::new(&session)?;
     let mut passed = true;
-    for case in chosen {
-        for kernel in &kernels {
-            passed &= runner.run(case, *kernel)?;
+    if !chosen.is_empty() {
+        let runner = Runner::new(&session)?;
+        for case in chosen {
+            for kernel in &kernels {
+                passed &= runner.run(case, *kernel)?;
+            }
+        }
+    }
+    if !without_guest.is_empty() {
+        let runner = RigRunner::new(&session)?;
+        for case in without_guest {
+            passed &= runner.run(case)?;
         }
     }
     Ok(if passed {
@@ -126,6 +142,60 @@ impl<'a> Runner<'a> {
             Err(error) => {
                 let logs = context.artefacts.display();
                 println!("FAIL {} {kernel}: {error:#} (logs in {logs})", case.name);
+            }
+        }
+        Ok(result.is_ok())
+    }
+}
+
+/// Everything that tests without a guest share.
+pub struct RigRunner<'a> {
+    session: &'a Session,
+    testbed: Testbed,
+    programs: OnCard,
+}
+
+impl<'a> RigRunner<'a> {
+    /// Builds what the tests need and prepares the testbed.
+    ///
+    /// # Errors
+    ///
+    /// When one of that fails.
+    pub fn new(session: &'a Session) -> Result<Self> {
+        let testbed = testbed::open()?;
+        Ok(Self {
+            session,
+            testbed,
+            programs: build::on_card()?,
+        })
+    }
+
+    /// Runs a test and prints its line; whether it passed.
+    ///
+    /// # Errors
+    ///
+    /// When the user wants to stop, or something that the test needs cannot be prepared.
+    pub fn run(&self, case: &rig::Case) -> Result<bool> {
+        let artefacts = workspace::target().join("e2e").join(case.name);
+        fs::create_dir_all(&artefacts)
+            .with_context(|| format!("Cannot make {}", artefacts.display()))?;
+        let rig = rig::Rig {
+            session: self.session,
+            testbed: &self.testbed,
+            gpuvm: self.programs.gpuvm.clone(),
+            corpus: self.programs.corpus.clone(),
+            piglit: case.piglit.then(testbed::piglit).transpose()?,
+            artefacts,
+        };
+        let start = Instant::now();
+        let result = (case.run)(&rig);
+        self.session.check()?;
+        let seconds = start.elapsed().as_secs();
+        match &result {
+            Ok(remark) => println!("PASS {}: {remark} ({seconds} s)", case.name),
+            Err(error) => {
+                let logs = rig.artefacts.display();
+                println!("FAIL {}: {error:#} (logs in {logs})", case.name);
             }
         }
         Ok(result.is_ok())

@@ -107,7 +107,7 @@ fn geometric_mean(ratios: impl ExactSizeIterator<Item = f64>) -> f64 {
 /// When something does not run or a result is wrong.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let testbed = testbed::open()?;
-    let rodinia = build::on_card()?;
+    let rodinia = build::on_card()?.rodinia;
     let bench = Bench {
         arguments,
         testbed,

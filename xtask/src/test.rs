@@ -10,16 +10,21 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use e2e::{Kernel, Session, cases::CASES};
+use e2e::{Kernel, Session, cases::CASES, rig};
 
-use crate::{build, e2e_tests::Runner, workspace};
+use crate::{
+    build,
+    e2e_tests::{RigRunner, Runner},
+    workspace,
+};
 
 /// Cases that only `cargo xtask e2e NAME` runs: `soak`, `stress` and `vfio` take many minutes under
 /// emulation, `two-vms` and `hostile` run two machines at once, `opencl-vgpu` repeats `opencl` where
-/// `vgpu` has been.
+/// `vgpu` has been, and `piglit` takes an hour.
 const BY_NAME_ONLY: &[&str] = &[
     "hostile",
     "opencl-vgpu",
+    "piglit",
     "soak",
     "stress",
     "two-vms",
@@ -181,6 +186,13 @@ fn end_to_end(session: &Session) -> Result<Tally> {
         for kernel in Kernel::ALL {
             tally += Tally::one(runner.run(case, kernel)?);
         }
+    }
+    let runner = RigRunner::new(session)?;
+    for case in rig::CASES
+        .iter()
+        .filter(|case| !BY_NAME_ONLY.contains(&case.name))
+    {
+        tally += Tally::one(runner.run(case)?);
     }
     println!("end to end: {tally}");
     Ok(tally)

@@ -58,6 +58,7 @@ const DEBIAN: Component = Component {
         "bash",
         "coreutils",
         "clinfo",
+        "dash",
         "libegl1",
         "libgbm1",
         "libgl1",
@@ -94,6 +95,18 @@ const DISK: Image = Image {
     name: "debian-13.ext4",
     tree: &DEBIAN,
     tools: &E2FSPROGS,
+};
+
+/// A test suite for GPUs that we did not write.
+const PIGLIT: Component = Component {
+    name: "debian-13-piglit",
+    release: "trixie",
+    suites: &["trixie", "trixie-backports"],
+    prefer: None,
+    packages: Packages::Layer {
+        base: DEBIAN.name,
+        packages: &["piglit"],
+    },
 };
 
 /// The stock kernels: each release's default one.
@@ -187,6 +200,20 @@ pub fn prepare() -> Result<Summary> {
         &serde_json::to_vec_pretty(&manifest)?,
     )?;
     Ok(Summary { root, manifest })
+}
+
+/// Prepares piglit, which few need and which is large (2 GB): a tree to lay over the Debian one of
+/// a testbed that [`open`] gave.
+///
+/// # Errors
+///
+/// As [`prepare`].
+pub fn piglit() -> Result<PathBuf> {
+    let root = Testbed::root(&workspace::target()).canonicalize()?;
+    let lock = fs::File::create(root.join("lock"))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    PIGLIT.prepare(&root, &bar(&MultiProgress::new(), PIGLIT.name))?;
+    Ok(root.join(PIGLIT.name))
 }
 
 /// Prepares the testbed and opens it.

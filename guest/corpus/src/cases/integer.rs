@@ -31,8 +31,8 @@ pub const CASES: &[Case] = &[
         reference: |s| {
             each(THREADS, |i| {
                 let (a, b) = (s[i], other(s, i));
-                let unsigned = (u64::from(a) * u64::from(b) >> 32) as u32;
-                let signed = (i64::from(a as i32) * i64::from(b as i32) >> 32) as u32;
+                let unsigned = ((u64::from(a) * u64::from(b)) >> 32) as u32;
+                let signed = ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32;
                 unsigned ^ signed ^ signed.wrapping_add(9)
             })
         },
@@ -242,7 +242,7 @@ pub const CASES: &[Case] = &[
         name: "cl_shorts",
         aims: "16-bit arithmetic, sign extension, saturating conversions",
         source: "KERNEL { uint i = get_global_id(0); short a = (short)src[i], b = (short)(src[i] >> 16);
-            short c = a * b + b; char d = convert_char_sat(a); uchar e = convert_uchar_sat((int)a + b);
+            short c = a * b + b; char d = convert_char_sat((int)a); uchar e = convert_uchar_sat((int)a + b);
             dst[i] = (ushort)c | (uint)(uchar)d << 16 | (uint)e << 24; }",
         reference: |s| {
             each(THREADS, |i| {

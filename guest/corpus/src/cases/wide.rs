@@ -61,8 +61,8 @@ pub const CASES: &[Case] = &[
         reference: |s| {
             longs(|i| {
                 let (a, b) = neighbours(s, i);
-                let high = (u128::from(a) * u128::from(b) >> 64) as u64;
-                let signed = (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64;
+                let high = ((u128::from(a) * u128::from(b)) >> 64) as u64;
+                let signed = ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64;
                 a.wrapping_mul(b).wrapping_add(high).wrapping_add(signed)
             })
         },
