@@ -51,7 +51,20 @@ pub fn mask_of(mut f: impl FnMut(usize) -> bool) -> u32 {
     bits.iter().fold(0, |mask, bit| mask | bit)
 }
 
+/// Calls `f` for the lanes of a mask, lowest first.
+#[inline(always)]
+pub fn for_each(mask: u32, mut f: impl FnMut(usize)) {
+    if mask == u32::MAX {
+        (0..LANES).for_each(f);
+    } else {
+        for lane in each(mask) {
+            f(lane);
+        }
+    }
+}
+
 /// The lanes of a mask, lowest first.
+#[inline]
 pub fn each(mask: u32) -> impl Iterator<Item = usize> {
     let mut rest = mask;
     std::iter::from_fn(move || {

@@ -6,7 +6,7 @@ use super::{Cx, Halt, Inst, memory::Place, single::NAN};
 use crate::memory::{Access, HostSpan};
 use crate::sm::{
     decode::{AtomOp, AtomType},
-    lanes::{LANES, each},
+    lanes::{LANES, each, map},
     launch::WarpError,
 };
 
@@ -134,7 +134,7 @@ pub fn atom(
         };
     }
     match words {
-        1 => cx.write(i.dst, &old.map(|old| old as u32)),
+        1 => cx.write(i.dst, &map(|lane| old[lane] as u32)),
         _ => cx.write_pair(i.dst, &old),
     }
     Ok(())

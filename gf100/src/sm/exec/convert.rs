@@ -105,7 +105,10 @@ pub fn float_to_float(cx: &mut Cx<'_>, i: &Inst, cvt: FloatToFloat) {
     if to == FloatSize::F64 {
         let source = match from {
             FloatSize::F64 => source64(cx, i),
-            _ => source32(cx, i, from, cvt.half, cvt.ftz).map(|x| f32::from_bits(x).into()),
+            _ => {
+                let source = source32(cx, i, from, cvt.half, cvt.ftz);
+                map(|lane| f32::from_bits(source[lane]).into())
+            }
         };
         let out = map(|lane| {
             let x = match cvt.integral {
@@ -169,7 +172,10 @@ pub fn float_to_int(
     if from == FloatSize::F64 || to.log2 == 3 {
         let source = match from {
             FloatSize::F64 => source64(cx, i),
-            _ => source32(cx, i, from, half, ftz).map(|x| f32::from_bits(x).into()),
+            _ => {
+                let source = source32(cx, i, from, half, ftz);
+                map(|lane| f32::from_bits(source[lane]).into())
+            }
         };
         if to.log2 == 3 {
             let out = map(|lane| {
@@ -278,7 +284,7 @@ pub fn int_to_float(
     });
     match to {
         FloatSize::F64 => cx.write_pair(i.dst, &out),
-        _ => cx.write(i.dst, &out.map(|bits| bits as u32)),
+        _ => cx.write(i.dst, &map(|lane| out[lane] as u32)),
     }
 }
 

@@ -56,7 +56,7 @@ pub fn mufu(cx: &mut Cx<'_>, i: &Inst, function: MufuFunction, sat: bool) {
         MufuFunction::Rsq64High => map(|lane| high(1.0 / from_high(sign.apply(a[lane])).sqrt())),
     };
     let out = match sat {
-        true => out.map(saturate),
+        true => map(|lane| saturate(out[lane])),
         false => out,
     };
     cx.write(i.dst, &out);

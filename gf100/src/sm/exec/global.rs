@@ -10,7 +10,7 @@ use super::{
 use crate::memory::{Access, HostSpan};
 use crate::sm::{
     decode::MemType,
-    lanes::{LANES, each, map},
+    lanes::{LANES, each, for_each, map},
     launch::WarpError,
 };
 
@@ -239,16 +239,20 @@ pub fn store(cx: &mut Cx<'_>, i: &Inst, ty: MemType, wide: bool, offset: i32) ->
     let Some((cluster, span)) = found else {
         return store_lanes(cx, i, ty, wide, offset);
     };
-    // The span has the room and may be written, or there would be none.
-    let _stored = match (cluster.contiguous, ty) {
+    let whole = match (cluster.contiguous, ty) {
         (true, MemType::B32) => span.store_words(0, &rows[0]),
         (true, MemType::B64) => span.store_words(0, &interleaved::<2, 64>(&rows)),
         (true, MemType::B128) => span.store_words(0, &interleaved::<4, 128>(&rows)),
-        _ => each(mask).all(|lane| {
-            let at = cluster.offsets[lane] as usize;
-            span_store(&span.skip(at), ty, &[0, 1, 2, 3].map(|n| rows[n][lane]))
-        }),
+        _ => false,
     };
+    if !whole {
+        for_each(mask, |lane| {
+            let span = span.skip(cluster.offsets[lane] as usize);
+            let words = [rows[0][lane], rows[1][lane], rows[2][lane], rows[3][lane]];
+            // The span has the room and may be written, or there would be none.
+            let _stored = span_store(&span, ty, &words);
+        });
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::{Cx, Halt, Inst};
 use crate::sm::{
     decode::{MemType, Pred, Window},
-    lanes::{LANES, Row, each, map, mask_of},
+    lanes::{LANES, Row, each, for_each, map, mask_of},
     launch::WarpError,
 };
 
@@ -207,7 +207,7 @@ fn shared_words(cx: &Cx<'_>, addresses: &[u32; LANES], ty: MemType) -> Option<[u
     let highest = at.iter().fold(0, |high, at| high.max(*at));
     let end = (highest + ty.bytes()) as usize / 4;
     let fine = bits & (ty.bytes() - 1) == 0 && end <= cx.cta.shared.len();
-    fine.then(|| at.map(|at| at / 4))
+    fine.then(|| map(|lane| at[lane] / 4))
 }
 
 /// The first word of local memory that all active lanes mean, if it is the same and they are all
@@ -287,9 +287,9 @@ pub fn store(
                 for n in 0..ty.regs() as u16 {
                     let data = *cx.row_at(i.src[1], n);
                     let shared = &mut cx.cta.shared;
-                    for lane in each(cx.mask) {
+                    for_each(cx.mask, |lane| {
                         shared[at[lane] as usize + usize::from(n)] = data[lane];
-                    }
+                    });
                 }
                 return Ok(());
             }

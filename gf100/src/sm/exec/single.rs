@@ -194,8 +194,8 @@ fn fma_nearest<const FTZ: bool, const SAT: bool>(cx: &mut Cx<'_>, i: &Inst) {
     }
     let (flip_a, flip_c) = (Sign::of(i, 0).flip, Sign::of(i, 2).flip);
     cx.map_abc(i, |a, b, c| {
-        let [a, b, c] = [a ^ flip_a, b, c ^ flip_c].map(source::<FTZ>);
-        finish::<FTZ, SAT>(a.mul_add(b, c))
+        let (a, b) = (source::<FTZ>(a ^ flip_a), source::<FTZ>(b));
+        finish::<FTZ, SAT>(a.mul_add(b, source::<FTZ>(c ^ flip_c)))
     });
 }
 
