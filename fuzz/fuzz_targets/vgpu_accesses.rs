@@ -1,0 +1,8 @@
+//! Two machines on one card, as byte scripts.
+
+#![no_main]
+
+#[path = "../../vmm/tests/vgpu_accesses/script.rs"]
+mod script;
+
+libfuzzer_sys::fuzz_target!(|script: &[u8]| script::run(script));
