@@ -11,7 +11,7 @@ pub const CASES: &[Case] = &[
         name: "gl_shared",
         aims: "shared memory and barriers in a loop",
         source: "shared uint t[64]; void main() { uint l = gl_LocalInvocationIndex, i = gl_GlobalInvocationID.x; t[l] = src[i];
-            for (uint n = 1u; n < 64u; n <<= 1) { memoryBarrierShared(); barrier(); uint v = t[l ^ n]; barrier(); t[l] = t[l] * 3u + v; } dst[i] = t[l]; }",
+            for (uint n = 1u; n < 64u; n <<= 1) { memoryBarrierShared(); barrier(); uint v = t[l ^ n]; memoryBarrierShared(); barrier(); t[l] = t[l] * 3u + v; } dst[i] = t[l]; }",
         reference: |s| {
             let group = |g: &[u32]| {
                 let mut t = g.to_vec();

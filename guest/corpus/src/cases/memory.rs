@@ -211,27 +211,6 @@ pub const CASES: &[Case] = &[
         ..OPENCL
     },
     Case {
-        name: "cl_structures",
-        aims: "structures in local and global memory, copied as a whole",
-        source: "typedef struct { uint a; ushort b[3]; uchar c; ulong d; } item;
-            KERNEL { uint i = get_global_id(0); item t[4]; for (uint n = 0; n < 4; n++) { uint w = src[(i + n) % 256];
-                t[n].a = w; t[n].b[w % 3] = (ushort)(w >> 8); t[n].b[(w + 1) % 3] = 5; t[n].b[(w + 2) % 3] = 9; t[n].c = (uchar)w; t[n].d = (ulong)w * w; }
-            item x = t[src[i] % 4]; dst[i] = x.a ^ (uint)x.b[0] ^ (uint)x.b[1] << 3 ^ (uint)x.b[2] << 7 ^ x.c ^ (uint)(x.d >> 32); }",
-        reference: |s| {
-            each(THREADS, |i| {
-                let w = s[(i + (s[i] % 4) as usize) % 256];
-                let mut b = [0; 3];
-                b[(w % 3) as usize] = w >> 8 & 0xffff;
-                b[(w.wrapping_add(1) % 3) as usize] = 5;
-                b[(w.wrapping_add(2) % 3) as usize] = 9;
-                let square = u64::from(w) * u64::from(w);
-                w ^ b[0] ^ b[1] << 3 ^ b[2] << 7 ^ w & 0xff ^ (square >> 32) as u32
-            })
-        },
-        input: Input::Words(THREADS),
-        ..OPENCL
-    },
-    Case {
         name: "cl_transpose",
         aims: "tiles in shared memory, two-dimensional groups",
         source: "KERNEL { local uint t[16][17]; uint x = get_local_id(0), y = get_local_id(1), gx = get_group_id(0) * 16, gy = get_group_id(1) * 16;
@@ -264,15 +243,6 @@ pub const CASES: &[Case] = &[
                 })
             })
         },
-        ..OPENCL
-    },
-    Case {
-        name: "cl_async_copy",
-        aims: "copies of a whole group between global and shared memory",
-        source: "KERNEL { local uint t[64]; uint l = get_local_id(0), g = get_group_id(0) * 64;
-            event_t e = async_work_group_copy(t, src + g, 64, 0); wait_group_events(1, &e); uint v = t[63 - l]; barrier(CLK_LOCAL_MEM_FENCE);
-            t[l] = v * 3; barrier(CLK_LOCAL_MEM_FENCE); e = async_work_group_copy(dst + g, t, 64, 0); wait_group_events(1, &e); }",
-        reference: |s| each(THREADS, |i| s[i / GROUP * GROUP + 63 - i % GROUP].wrapping_mul(3)),
         ..OPENCL
     },
     Case {
