@@ -80,8 +80,7 @@ impl Rig<'_> {
             command.arg("--root").arg(layer);
         }
         command.arg("--root").arg(self.testbed.debian());
-        command.arg("--bind").arg(&self.artefacts);
-        command.current_dir("/");
+        command.current_dir(&self.artefacts);
         command
     }
 

@@ -83,7 +83,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let directory = env::current_dir().context("There is no current directory")?;
         let mut binds = args.bind;
         binds.push(library);
-        binds.push(directory.clone());
+        // The host's root would hide the tree.
+        if directory != Path::new("/") {
+            binds.push(directory.clone());
+        }
         let rootfs = Rootfs::new(&args.root, &binds, &directory)?;
         // SAFETY: this process has no other thread, so nothing is locked in the child.
         unsafe { command.pre_exec(move || rootfs.enter()) };
