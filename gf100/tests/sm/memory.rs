@@ -173,6 +173,44 @@ fn loads_and_stores_of_every_size() {
 }
 
 #[test]
+fn vectors_that_follow_each_other_keep_their_order() {
+    // Thread n copies 8 bytes at 8 * n, then 16 at 16 * n; with and without a lane that sits it out.
+    for (threads, lost) in [(64, None), (64, Some(5))] {
+        let skip = isetp_imm(0, NE, 0, lost.map_or(-1, |n: u32| n.into()));
+        let code = threaded![
+            skip,
+            shl_imm(6, 0, 3),
+            iadd(6, 6, 2),
+            mov_imm(7, 0),
+            ld(8, ty::B64, 6, 0).on(0),
+            st(8, ty::B64, 6, 0x1000).on(0),
+            shl_imm(6, 0, 4),
+            iadd(6, 6, 2),
+            ld(8, ty::B128, 6, 0).on(0),
+            st(8, ty::B128, 6, 0x2000).on(0),
+            exit(),
+        ];
+        let machine = Machine::new(&code).threads(threads);
+        let data: Vec<u32> = (1..=256).collect();
+        machine.set(0, &data);
+        machine.done();
+        let kept = |words: usize| -> Vec<u32> {
+            let lost = lost.map(|n| n as usize);
+            let word = |at: usize| {
+                if Some(at / words) == lost {
+                    0
+                } else {
+                    data[at]
+                }
+            };
+            (0..words * threads as usize).map(word).collect()
+        };
+        assert_eq!(machine.get(0x1000, 128), kept(2));
+        assert_eq!(machine.get(0x2000, 256), kept(4));
+    }
+}
+
+#[test]
 fn lanes_may_load_from_different_pages_and_be_masked() {
     // Lane n loads from n * 0x4_0000, odd lanes do not.
     let code = threaded![
