@@ -27,6 +27,7 @@ use crate::memory_slots::MemorySlots;
 use crate::metrics::Metrics;
 use crate::pci::{HostBridge, PciError, PciHost};
 use crate::seccomp::SeccompMode;
+use crate::vcpu::collected::CollectedWrites;
 use crate::vcpu::exit::ExitCounters;
 use crate::vcpu::gate::{Gate, install_kick_handler};
 use crate::vcpu::state::StateError;
@@ -176,18 +177,23 @@ impl Machine {
         boot::acpi::write(&memory, config.cpus, config.memory).map_err(MachineError::Acpi)?;
         let entry = boot::load(&config.boot, &memory)?;
         let gate = Arc::new(Gate::default());
-        let vcpus = (0..config.cpus)
-            .map(|index| {
-                Ok(Vcpu {
-                    index,
-                    fd: processor(&vm, index, config.cpus, entry, &memory)?,
-                    bus: space.view(),
-                    counters: ExitCounters::new(&metrics, index),
-                    gate: Arc::clone(&gate),
-                    end: Arc::clone(&end),
-                })
+        let processors = (0..config.cpus)
+            .map(|index| processor(&vm, index, config.cpus, entry, &memory))
+            .collect::<Result<Vec<_>, _>>()?;
+        let counter = metrics.counter("collected_writes_total", &[]);
+        let collected = Arc::new(CollectedWrites::new(&processors[0], counter)?);
+        let vcpus = (0..)
+            .zip(processors)
+            .map(|(index, fd)| Vcpu {
+                index,
+                fd,
+                bus: space.view(),
+                counters: ExitCounters::new(&metrics, index),
+                collected: Arc::clone(&collected),
+                gate: Arc::clone(&gate),
+                end: Arc::clone(&end),
             })
-            .collect::<Result<_, MachineError>>()?;
+            .collect();
         let vcpus = Team::start(vcpus, Arc::clone(&gate), config.seccomp)?;
 
         let io = spawn_loop(subscribers, Arc::clone(&end), config.seccomp)?;

@@ -89,6 +89,10 @@ pub trait VmOps: Send + Sync {
     fn add_doorbell(&self, doorbell: &Doorbell) -> Result<(), VmError>;
     /// Removes a doorbell.
     fn remove_doorbell(&self, doorbell: &Doorbell) -> Result<(), VmError>;
+    /// Collects writes to `len` bytes at `guest` instead of exiting for each.
+    fn collect_stores(&self, guest: u64, len: u32) -> Result<(), VmError>;
+    /// Ends that.
+    fn stop_collecting(&self, guest: u64, len: u32) -> Result<(), VmError>;
     /// Makes interrupt `gsi` follow `event`.
     fn add_interrupt(&self, event: &EventFd, gsi: u32) -> Result<(), VmError>;
     /// Ends that.
@@ -208,6 +212,19 @@ impl VmOps for KvmVm {
         )
     }
 
+    fn collect_stores(&self, guest: u64, len: u32) -> Result<(), VmError> {
+        let at = IoEventAddress::Mmio(guest);
+        call("collect writes", self.fd.register_coalesced_mmio(at, len))
+    }
+
+    fn stop_collecting(&self, guest: u64, len: u32) -> Result<(), VmError> {
+        let at = IoEventAddress::Mmio(guest);
+        call(
+            "stop collecting writes",
+            self.fd.unregister_coalesced_mmio(at, len),
+        )
+    }
+
     fn add_interrupt(&self, event: &EventFd, gsi: u32) -> Result<(), VmError> {
         call("connect an interrupt", self.fd.register_irqfd(event, gsi))
     }
@@ -322,6 +339,12 @@ pub(crate) mod testing {
         }
         fn remove_doorbell(&self, doorbell: &Doorbell) -> Result<(), VmError> {
             self.0.lock().doorbells.retain(|&at| at != doorbell.guest);
+            Ok(())
+        }
+        fn collect_stores(&self, _guest: u64, _len: u32) -> Result<(), VmError> {
+            Ok(())
+        }
+        fn stop_collecting(&self, _guest: u64, _len: u32) -> Result<(), VmError> {
             Ok(())
         }
         fn add_interrupt(&self, _event: &EventFd, _gsi: u32) -> Result<(), VmError> {

@@ -15,8 +15,9 @@ use vmm::gpu::SlotMapper;
 use vmm::layout;
 use vmm::memory::{self, GuestMemory};
 use vmm::memory_slots::MemorySlots;
-use vmm::metrics::Metrics;
+use vmm::metrics::{Counter, Metrics};
 use vmm::pci::{BarChange, BarKind, BarSpec, ConfigSpace, Identity, PciDevice, PciHost, Window};
+use vmm::vcpu::collected::CollectedWrites;
 use vmm::vcpu::exit::{ExitCounters, Next, handle_exit};
 use vmm::vm::{HostMemory, KvmVm, MsiMessage, VmOps};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -32,6 +33,8 @@ const BELL: u64 = 0x3000;
 /// A page that is mapped when it is hot, and where it is in the device's memory.
 const WARM: u64 = 0x4000;
 const WARM_AT: u64 = 0x2000;
+/// Registers whose writes are collected.
+const LATER: u64 = 0x5000;
 /// The port at which a guest ends.
 const END_PORT: u16 = 0x80;
 
@@ -94,6 +97,10 @@ impl PciDevice for Device {
                 offset: BELL,
                 event: self.bell.try_clone().unwrap(),
                 value: None,
+            },
+            Window::Collected {
+                offset: LATER,
+                len: 0x100,
             },
         ]
     }
@@ -167,10 +174,12 @@ impl Machine {
     /// Runs until the guest writes to [`END_PORT`]; returns how many other exits that took.
     fn run(&mut self) -> usize {
         let mut bus = self.space.view();
+        let collected = CollectedWrites::new(&self.vcpu, Counter::default()).unwrap();
         let counters = ExitCounters::new(&Metrics::default(), 0);
         let mut exits = 0;
         loop {
             let exit = self.vcpu.run().unwrap();
+            collected.pass_on(&mut bus);
             if matches!(exit, VcpuExit::IoOut(END_PORT, _)) {
                 return exits;
             }
@@ -359,6 +368,46 @@ fn hot_page_is_mapped_logs_stores_and_traps_again_when_it_is_taken_away() {
     regs.rip = CODE;
     machine.vcpu.set_regs(&regs).unwrap();
     assert_eq!(machine.run(), STORES as usize);
+}
+
+#[test]
+fn collected_writes_come_in_order_before_the_next_exit() {
+    let code = [
+        store(LATER, 1),
+        store(LATER + 0x20, 2),
+        store(0x10, 3),
+        store(LATER + 4, 4),
+        load(LATER),
+        end(),
+    ];
+    let Some(mut machine) = Machine::new(&code.concat()) else {
+        return;
+    };
+
+    assert_eq!(machine.run(), 2);
+
+    let later = |offset, value| (LATER + offset, 4, value);
+    let writes = machine.device.writes.lock();
+    assert_eq!(
+        *writes,
+        [later(0, 1), later(0x20, 2), (0x10, 4, 3), later(4, 4)]
+    );
+}
+
+#[test]
+fn full_ring_exits_and_loses_nothing() {
+    const WRITES: u32 = 400;
+    let stores = (0..WRITES).map(|n| store(LATER, n)).collect::<Vec<_>>();
+    let Some(mut machine) = Machine::new(&[stores.concat(), end()].concat()) else {
+        return;
+    };
+
+    let exits = machine.run();
+
+    assert!(exits < WRITES as usize / 10, "{exits} exits");
+    let writes = machine.device.writes.lock();
+    let values: Vec<u64> = writes.iter().map(|(_, _, value)| *value).collect();
+    assert_eq!(values, (0..u64::from(WRITES)).collect::<Vec<_>>());
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod apertures;
 mod config_space;
+mod deferred;
 mod engines;
 mod events;
 mod falcon;

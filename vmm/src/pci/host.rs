@@ -59,6 +59,7 @@ struct Placed {
     base: u64,
     memory: Vec<(u32, HostMemory)>,
     doorbells: Vec<Doorbell>,
+    collected: Vec<(u64, u32)>,
 }
 
 /// The host bridge's bus.
@@ -223,6 +224,10 @@ impl PciHost {
             // It was installed, so it can be removed.
             let _ = self.vm.remove_doorbell(doorbell);
         }
+        for (at, len) in placed.collected {
+            // It was collected, so that can end.
+            let _ = self.vm.stop_collecting(at, len);
+        }
         // Removing a range cannot make two others overlap.
         let _ = match change.spec.kind {
             BarKind::Io => self.space.remove_pio(placed.base as u16),
@@ -267,6 +272,7 @@ impl PciHost {
             base,
             memory: Vec::new(),
             doorbells: Vec::new(),
+            collected: Vec::new(),
         };
         let opened = self.open_windows(device, spec, &mut placed);
         device.placed(spec.bar, Some(base));
@@ -312,6 +318,11 @@ impl PciHost {
                     };
                     self.vm.add_doorbell(&doorbell)?;
                     placed.doorbells.push(doorbell);
+                }
+                Window::Collected { offset, len } => {
+                    let at = placed.base + offset;
+                    self.vm.collect_stores(at, len)?;
+                    placed.collected.push((at, len));
                 }
             }
         }

@@ -42,6 +42,13 @@ pub enum Window {
         /// Only writes of this 16-bit value count; `None` takes any.
         value: Option<u16>,
     },
+    /// Writes are collected, and reach the device in order before anything else does.
+    Collected {
+        /// Bytes from the start of the BAR.
+        offset: u64,
+        /// Length in bytes.
+        len: u32,
+    },
 }
 
 /// A function on the bus.

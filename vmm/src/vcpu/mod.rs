@@ -1,5 +1,6 @@
 //! Virtual CPUs: one thread each.
 
+pub mod collected;
 pub mod cpuid;
 pub mod exit;
 pub mod gate;
@@ -17,6 +18,7 @@ use tracing::error;
 use crate::bus::BusView;
 use crate::ending::{EndSwitch, Ending};
 use crate::seccomp::{self, Sandbox, SeccompMode};
+use collected::CollectedWrites;
 use exit::{ExitCounters, Next, handle_exit};
 use gate::Gate;
 
@@ -41,6 +43,8 @@ pub struct Vcpu {
     pub bus: BusView,
     /// Counts its exits.
     pub counters: ExitCounters,
+    /// What it wrote without an exit.
+    pub collected: Arc<CollectedWrites>,
     /// Holds it.
     pub gate: Arc<Gate>,
     /// Ends the machine.
@@ -65,7 +69,10 @@ impl Vcpu {
     fn run(mut self) {
         while self.gate.pass() {
             let next = match self.fd.run() {
-                Ok(exit) => handle_exit(exit, &mut self.bus, &self.counters),
+                Ok(exit) => {
+                    self.collected.pass_on(&mut self.bus);
+                    handle_exit(exit, &mut self.bus, &self.counters)
+                }
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Next::Resume,
                 Err(error) => Next::Crash(format!("KVM_RUN failed: {error}")),
             };
