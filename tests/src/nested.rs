@@ -67,3 +67,12 @@ pub fn machine(
     }
     Ok(machine)
 }
+
+/// The command with which the outer machine runs the guest on `gpu`, in `mode` and with further
+/// `options`; at its end it says what that took.
+pub fn run_guest(gpu: &str, mode: &str, options: &str) -> String {
+    format!(
+        "gpuvm run --kernel {KERNEL} --initrd {INITRAMFS} --cmdline '{PARAMETERS}' --memory 512M \
+         --gpu {gpu} --mode {mode} {options} --stats"
+    )
+}

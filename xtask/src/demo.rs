@@ -1,6 +1,7 @@
-//! `cargo xtask demo`: a stock guest on the card.
+//! `cargo xtask demo`: a stock guest on the card, and under full virtualization.
 
 mod report;
+mod virtualization;
 
 use std::{cell::RefCell, fs, process::ExitCode, time::Duration};
 
@@ -59,12 +60,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let steps = vec![Step::new("benchmark", "gpubench copy --json")];
     let outcome = context.run_on_card(VRAM_MIB, steps, TIME_OUT)?;
+    let report = Report::new(arguments.kernel, &outcome)?;
+    bar.suspend(|| println!("{report}"));
+    bar.set_message("Booting the guest under gpuvm run: the whole card, then a virtual GPU");
+    let comparison = virtualization::run(&context)?;
     bar.finish_and_clear();
 
-    let report = Report::new(arguments.kernel, &outcome)?;
-    println!("{report}");
+    println!("{comparison}");
     let path = context.artefacts.join("report.md");
-    fs::write(&path, report.markdown())
+    fs::write(&path, report.markdown() + &comparison.markdown())
         .with_context(|| format!("Cannot write {}", path.display()))?;
     println!("The report is in {}", path.display());
     Ok(ExitCode::SUCCESS)

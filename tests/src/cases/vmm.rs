@@ -53,7 +53,7 @@ fn in_each_mode(
     machine.steps.extend(
         MODES
             .iter()
-            .map(|mode| Step::new(mode, command(gpu, mode, options))),
+            .map(|mode| Step::new(mode, nested::run_guest(gpu, mode, options))),
     );
     let outcome = machine.run(context.session, context.testbed, &context.artefacts)?;
 
@@ -86,14 +86,4 @@ fn in_each_mode(
         remarks.push(format!("{mode}: probe {seconds:.1} s, {summary}"));
     }
     Ok(remarks.join("; "))
-}
-
-fn command(gpu: &str, mode: &str, options: &str) -> String {
-    format!(
-        "gpuvm run --kernel {} --initrd {} --cmdline '{}' --memory 512M --gpu {gpu} \
-         --mode {mode} {options} --stats",
-        nested::KERNEL,
-        nested::INITRAMFS,
-        nested::PARAMETERS
-    )
 }

@@ -58,7 +58,7 @@ pub struct Args {
     #[command(flatten)]
     sharing: sharing::Options,
 
-    /// Print what each virtual GPU cost at the end, to standard error.
+    /// Print exits and what each virtual GPU cost at the end, to standard error.
     #[arg(long)]
     stats: bool,
 
@@ -200,15 +200,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let configs: Vec<MachineConfig> = (0..).zip(guests.iter().zip(gpus)).map(machine).collect();
     let seats = configs.iter().map(|config| config.seat.clone()).collect();
-    let fleet = Arc::new(Fleet::new(seats, metrics)?);
+    let fleet = Arc::new(Fleet::new(seats, metrics.clone())?);
     let operator = serve_operator(&fleet, &args)?;
     let endings = run_all(configs, &fleet, args.on_reset);
     fleet.closed().pull(Ending::Stopped);
     if let Ok(served) = operator.join() {
         served?;
     }
-    if let Some(shared) = shared.filter(|_| args.stats) {
-        shared.write_counters(&mut io::stderr())?;
+    if args.stats {
+        for (name, count) in metrics.snapshot() {
+            if name.starts_with("exits_total") {
+                eprintln!("{name}: {count}");
+            }
+        }
+        if let Some(shared) = shared {
+            shared.write_counters(&mut io::stderr())?;
+        }
     }
     let endings = endings?;
     let worst = endings.iter().find(|ending| **ending != Ending::PowerOff);
