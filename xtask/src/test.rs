@@ -18,8 +18,8 @@ use crate::{
     workspace,
 };
 
-/// Cases that only `cargo xtask e2e NAME` runs: `soak`, `stress` and `vfio` take many minutes under
-/// emulation, `two-vms` and `hostile` run two machines at once, `opencl-vgpu` repeats `opencl` where
+/// Cases that only `cargo xtask e2e NAME` runs: `soak` and `stress` take many minutes under
+/// emulation, `vfio` has not been run to its end yet, `two-vms` and `hostile` run two machines at once, `opencl-vgpu` repeats `opencl` where
 /// `vgpu` has been, and `piglit` takes an hour.
 const BY_NAME_ONLY: &[&str] = &[
     "hostile",
