@@ -57,7 +57,12 @@ pub fn programs() -> Result<Programs> {
     Ok(Programs {
         gpuvm,
         guest_tools,
-        debian_tools: executables(release_build().args(["--package", "rodinia"]))?,
+        debian_tools: executables(release_build().args([
+            "--package",
+            "rodinia",
+            "--package",
+            "corpus",
+        ]))?,
     })
 }
 

@@ -1,5 +1,7 @@
 //! The tests, by name.
 
+mod corpus;
+mod glcompute;
 mod gputest;
 mod hostile;
 mod opencl;
@@ -49,6 +51,11 @@ pub const CASES: &[Case] = &[
         name: "faults",
         about: "every kind of fault hits the channel that caused it, and the next one works",
         run: gputest::faults,
+    },
+    Case {
+        name: "glcompute",
+        about: "packaged Mesa compiles and runs GLSL kernels, and every result is right",
+        run: glcompute::run,
     },
     Case {
         name: "opencl",
