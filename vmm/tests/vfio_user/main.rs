@@ -103,7 +103,7 @@ fn the_seeds_of_the_fuzz_target_leave_the_server_up() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/vfio_user_messages");
     let mut played = 0;
     for seed in std::fs::read_dir(seeds).unwrap() {
-        script::run(&std::fs::read(seed.unwrap().path()).unwrap());
+        script::run(&serve(), &std::fs::read(seed.unwrap().path()).unwrap());
         played += 1;
     }
     assert!(played > 0);
@@ -114,7 +114,7 @@ proptest! {
 
     #[test]
     fn no_bytes_of_a_client_stop_the_server(script in prop::collection::vec(any::<u8>(), 0..400)) {
-        script::run(&script);
+        script::run(&serve(), &script);
     }
 
     #[test]
@@ -131,6 +131,6 @@ proptest! {
             bytes.extend(size.into_iter().flat_map(u32::to_le_bytes));
             bytes.extend(payload);
         }
-        script::run(&bytes);
+        script::run(&serve(), &bytes);
     }
 }

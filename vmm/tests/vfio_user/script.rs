@@ -2,18 +2,18 @@
 
 use std::io::{Read, Write};
 
-use crate::peer::{BOOT_0, Client, header, serve};
+use crate::peer::{BOOT_0, Client, Served, header};
 
-/// Plays a script: a byte that says whether the client greets first; then per message its command,
-/// the number of bytes behind the header, whether the header tells the truth about them (else a
-/// size follows), and the bytes. However the connection ends, the next client is served.
-pub fn run(script: &[u8]) {
-    let served = serve();
+/// Plays a script to a served card: a byte that says whether the client greets first; then per
+/// message its command, the number of bytes behind the header, whether the header tells the truth
+/// about them (else a size follows), and the bytes. However the connection ends, the next client
+/// is served.
+pub fn run(served: &Served, script: &[u8]) {
     let mut bytes = script.iter().copied();
     let greet = bytes.next().unwrap_or(0) & 1 != 0;
     let mut stream = match greet {
-        true => Client::connect(&served).0,
-        false => Client::raw(&served),
+        true => Client::connect(served).0,
+        false => Client::raw(served),
     };
     while let (Some(command), Some(len), Some(honest)) = (bytes.next(), bytes.next(), bytes.next())
     {
@@ -35,7 +35,7 @@ pub fn run(script: &[u8]) {
     let _ = stream.shutdown(std::net::Shutdown::Write);
     let _ = stream.read_to_end(&mut Vec::new());
     drop(stream);
-    assert_eq!(Client::connect(&served).boot0(), BOOT_0);
+    assert_eq!(Client::connect(served).boot0(), BOOT_0);
 }
 
 /// Takes a little-endian word from the front.
