@@ -2,7 +2,10 @@
 
 use std::{
     io::Write,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,11 +19,12 @@ pub(crate) const POLL: Duration = Duration::from_millis(10);
 
 /// One invocation of the harness.
 pub struct Session {
-    sink: Sink,
+    /// Guests may run side by side.
+    sink: Mutex<Sink>,
 }
 
 /// Receives what the steps of guests print, piece by piece, while they run.
-pub type Sink = Box<dyn Fn(&str)>;
+pub type Sink = Box<dyn Fn(&str) + Send>;
 
 impl Session {
     /// Starts the session. Signals that ask the process to end are turned into an error from
@@ -33,7 +37,9 @@ impl Session {
         // Also where SIGINT was ignored so far, as it is for commands in the background.
         ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
             .context("Cannot take over SIGINT")?;
-        Ok(Self { sink })
+        Ok(Self {
+            sink: Mutex::new(sink),
+        })
     }
 
     /// A session that shows nothing.
@@ -73,7 +79,8 @@ impl Session {
     /// Passes text of a guest on.
     pub(crate) fn show(&self, text: &str) {
         if !text.is_empty() {
-            (self.sink)(text);
+            let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+            sink(text);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Benchmarks of the card through its stock driver, from user space.
 //!
 //! Prints a table for people, or with `--json` one JSON object per line: `progress` while it
-//! works, `copy` and `latency` for results. Without `--json`, lines that begin with `#` are the
+//! works, `copy`, `latency` and `load` for results. Without `--json`, lines that begin with `#` are the
 //! progress.
 
 mod copy;
+mod load;
 mod report;
 
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ struct Arguments {
 enum Benchmark {
     /// Copy bandwidth over sizes, and the latency of small operations, per engine
     Copy(CopyArguments),
+    /// Keeps an engine busy with copies within video memory, for others to compete with
+    Load(LoadArguments),
 }
 
 /// What to measure.
@@ -46,9 +49,48 @@ pub struct CopyArguments {
     device: Option<PathBuf>,
 }
 
+/// What to keep doing.
+#[derive(Debug, Args)]
+pub struct LoadArguments {
+    /// JSON instead of a sentence
+    #[arg(long)]
+    json: bool,
+
+    /// Engine: ce0, ce1 or m2mf
+    #[arg(long, value_name = "ENGINE", default_value = "m2mf")]
+    engine: String,
+
+    /// KiB of each copy
+    #[arg(long, value_name = "KIB", default_value_t = 1024)]
+    kib: u64,
+
+    /// Copies that are under way at a time
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    ahead: u32,
+
+    /// How long, in seconds
+    #[arg(long, value_name = "S", default_value_t = 10)]
+    seconds: u64,
+
+    /// Sleep after so many copies; 0 never does
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    burst: u32,
+
+    /// Longest sleep in milliseconds; each is as long as chance has it
+    #[arg(long, value_name = "MS", default_value_t = 500)]
+    sleep: u64,
+
+    /// Render node [default: the first that nouveau drives]
+    #[arg(long, value_name = "PATH")]
+    device: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
-    let Benchmark::Copy(arguments) = Arguments::parse().benchmark;
-    match copy::measure(&arguments) {
+    let result = match Arguments::parse().benchmark {
+        Benchmark::Copy(arguments) => copy::measure(&arguments),
+        Benchmark::Load(arguments) => load::run(&arguments),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gpubench: {error:#}");

@@ -1,0 +1,326 @@
+//! What is to be run, in which order.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Suite {
+    /// Latencies of small operations, and copies of some sizes.
+    Micro,
+    /// Bandwidths of copies up to the largest.
+    Copy,
+    /// OpenCL workloads, by phase.
+    Rodinia,
+    /// The time until nouveau has probed the card.
+    Boot,
+    /// Several guests at the same time, with unlike work.
+    Sharing,
+}
+
+impl Suite {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Micro,
+        Self::Copy,
+        Self::Rodinia,
+        Self::Boot,
+        Self::Sharing,
+    ];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Micro => "micro",
+            Self::Copy => "copy",
+            Self::Rodinia => "rodinia",
+            Self::Boot => "boot",
+            Self::Sharing => "sharing",
+        }
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Suite {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match Self::ALL.into_iter().find(|suite| suite.name() == name) {
+            Some(suite) => Ok(suite),
+            None => {
+                bail!("There is no suite {name:?}, only micro, copy, rodinia, boot and sharing")
+            }
+        }
+    }
+}
+
+/// How a guest gets the card.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Mode {
+    /// All of it.
+    Passthrough,
+    /// A virtual GPU, with these optimisations as `--opt` takes them.
+    Fv(String),
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passthrough => f.pad("passthrough"),
+            Self::Fv(opt) => f.pad(&format!("fv:{}", opt.replace(',', "+"))),
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once(':') {
+            None if text == "passthrough" => Ok(Self::Passthrough),
+            // A comma separates modes, so switches of one are joined by a plus.
+            Some(("fv", opt)) if !opt.is_empty() => Ok(Self::Fv(opt.replace('+', ","))),
+            _ => bail!("There is no mode {text:?}, only passthrough and fv:SWITCHES"),
+        }
+    }
+}
+
+impl From<Mode> for String {
+    fn from(mode: Mode) -> Self {
+        mode.to_string()
+    }
+}
+
+impl TryFrom<String> for Mode {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+/// How guests are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// QEMU interprets the guest; the card is another process, over vfio-user.
+    VfioUser,
+    /// `gpuvm run` in a machine that QEMU interprets and that has KVM.
+    Nested,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::VfioUser => "vfio-user",
+            Self::Nested => "nested",
+        })
+    }
+}
+
+impl FromStr for Way {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Ok(match name {
+            "vfio-user" => Self::VfioUser,
+            "nested" => Self::Nested,
+            _ => bail!("There is no way {name:?}, only vfio-user and nested"),
+        })
+    }
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Job {
+    /// What is measured.
+    pub suite: Suite,
+    /// How the guests get the card.
+    pub mode: Mode,
+    /// How they are run.
+    pub way: Way,
+    /// How many there are.
+    pub guests: u16,
+    /// Who may use the card when.
+    pub sched: String,
+    /// How much there is to do.
+    pub size: String,
+    /// Which repetition it is.
+    pub repetition: u32,
+}
+
+impl Job {
+    /// What tells it from all others of a directory.
+    pub fn key(&self) -> String {
+        let Self {
+            suite,
+            mode,
+            way,
+            guests,
+            sched,
+            size,
+            repetition,
+        } = self;
+        format!("{suite} {mode} {way} {guests} {sched} {size} {repetition}")
+    }
+}
+
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ", self.suite, self.mode)?;
+        if self.guests > 1 {
+            write!(f, "{} guests {} ", self.guests, self.sched)?;
+        }
+        write!(f, "#{}", self.repetition)
+    }
+}
+
+/// All combinations of these.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// Suites.
+    pub suites: Vec<Suite>,
+    /// Modes.
+    pub modes: Vec<Mode>,
+    /// The way.
+    pub way: Way,
+    /// Numbers of guests, for [`Suite::Sharing`].
+    pub guests: Vec<u16>,
+    /// Schedulers, for [`Suite::Sharing`].
+    pub scheds: Vec<String>,
+    /// Size.
+    pub size: String,
+    /// Repetitions.
+    pub repeat: u32,
+}
+
+/// Jobs in the order in which they are done.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The jobs.
+    pub jobs: Vec<Job>,
+}
+
+impl Plan {
+    /// The jobs of a matrix, with those modes next to each other that are to be compared.
+    pub fn new(matrix: &Matrix) -> Self {
+        let mut jobs = Vec::new();
+        for repetition in 0..matrix.repeat {
+            for &suite in &matrix.suites {
+                if suite == Suite::Sharing {
+                    jobs.extend(sharing(matrix, repetition));
+                    continue;
+                }
+                jobs.extend(matrix.modes.iter().map(|mode| Job {
+                    suite,
+                    mode: mode.clone(),
+                    way: matrix.way,
+                    guests: 1,
+                    sched: "direct".into(),
+                    size: matrix.size.clone(),
+                    repetition,
+                }));
+            }
+        }
+        Self { jobs }
+    }
+}
+
+/// Guests can only share what is virtual; a guest alone is what they are compared with.
+fn sharing(matrix: &Matrix, repetition: u32) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    let shared = matrix
+        .modes
+        .iter()
+        .filter(|mode| **mode != Mode::Passthrough);
+    for mode in shared {
+        for &guests in &matrix.guests {
+            let scheds = match guests {
+                1 => &["direct".to_owned()][..],
+                _ => &matrix.scheds,
+            };
+            jobs.extend(scheds.iter().map(|sched| Job {
+                suite: Suite::Sharing,
+                mode: mode.clone(),
+                way: matrix.way,
+                guests,
+                sched: sched.clone(),
+                size: matrix.size.clone(),
+                repetition,
+            }));
+        }
+    }
+    jobs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix() -> Matrix {
+        Matrix {
+            suites: vec![Suite::Micro, Suite::Sharing],
+            modes: vec!["passthrough".parse().unwrap(), "fv:all".parse().unwrap()],
+            way: Way::VfioUser,
+            guests: vec![1, 2],
+            scheds: vec!["fifo".into(), "drr".into()],
+            size: "small".into(),
+            repeat: 2,
+        }
+    }
+
+    #[test]
+    fn modes_alternate_within_a_repetition() {
+        let plan = Plan::new(&matrix());
+        let micro: Vec<_> = plan
+            .jobs
+            .iter()
+            .filter(|job| job.suite == Suite::Micro)
+            .map(|job| (job.repetition, job.mode.to_string()))
+            .collect();
+        let of = |n, mode: &str| (n, mode.to_owned());
+        assert_eq!(
+            micro,
+            [
+                of(0, "passthrough"),
+                of(0, "fv:all"),
+                of(1, "passthrough"),
+                of(1, "fv:all")
+            ]
+        );
+    }
+
+    #[test]
+    fn only_virtual_gpus_are_shared_and_one_guest_needs_no_scheduler() {
+        let plan = Plan::new(&matrix());
+        let sharing: Vec<_> = plan
+            .jobs
+            .iter()
+            .filter(|job| job.suite == Suite::Sharing && job.repetition == 0)
+            .map(|job| (job.guests, job.sched.as_str()))
+            .collect();
+        assert_eq!(sharing, [(1, "direct"), (2, "fifo"), (2, "drr")]);
+    }
+
+    #[test]
+    fn mode_is_what_it_was_parsed_from() {
+        for text in ["passthrough", "fv:none", "fv:bulk+incremental"] {
+            assert_eq!(text.parse::<Mode>().unwrap().to_string(), text);
+        }
+        assert!("fv".parse::<Mode>().is_err());
+        let Mode::Fv(opt) = "fv:bulk+incremental".parse().unwrap() else {
+            panic!("not virtual");
+        };
+        assert_eq!(opt, "bulk,incremental");
+    }
+}

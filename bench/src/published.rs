@@ -1,0 +1,84 @@
+//! What others published, to stand beside measurements. All of it is from other hardware.
+
+/// A figure of a publication.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    /// Which publication.
+    pub source: &'static str,
+    /// What was measured.
+    pub what: &'static str,
+    /// What came out.
+    pub value: &'static str,
+}
+
+/// Slow-downs against the bare card.
+pub const OVERHEAD: &[Figure] = &[
+    Figure {
+        source: "GPUvm (ATC'14), Quadro 6000, Xen",
+        what: "full virtualization",
+        value: "10x to 100x; naive over 100x in nine benchmarks",
+    },
+    Figure {
+        source: "Full GPU virtualization re-evaluated",
+        what: "full virtualization",
+        value: "232x on average, 737x at worst; boot 7.4x",
+    },
+    Figure {
+        source: "GPUvm (ATC'14)",
+        what: "paravirtualization",
+        value: "2x to 3x",
+    },
+    Figure {
+        source: "G-KVM (CIT 2016)",
+        what: "full virtualization on KVM",
+        value: "82 % of native",
+    },
+    Figure {
+        source: "gVirt (ATC'14), Intel GPU",
+        what: "mediated pass-through",
+        value: "up to 95 % of native",
+    },
+];
+
+/// What optimisations brought.
+pub const ABLATION: &[Figure] = &[
+    Figure {
+        source: "GPUvm (ATC'14)",
+        what: "BAR remap / lazy shadowing",
+        value: "1.6x / 1.2x faster",
+    },
+    Figure {
+        source: "Full GPU virtualization re-evaluated",
+        what: "bytes written by the hypervisor in a run, naive and original",
+        value: "660,000 and 6,700",
+    },
+    Figure {
+        source: "gHyvi (ATC'15)",
+        what: "relaxed shadowing",
+        value: "up to 13x over gVirt",
+    },
+];
+
+/// Fairness.
+pub const FAIRNESS: &[Figure] = &[
+    Figure {
+        source: "Gdev (ATC'12), GTX 480",
+        what: "BAND, error of shares",
+        value: "within 7 % on average",
+    },
+    Figure {
+        source: "GPUvm (ATC'14)",
+        what: "FIFO, CREDIT, BAND, up to 8 machines",
+        value: "BAND the fairest; coarse-grained",
+    },
+    Figure {
+        source: "Full GPU virtualization re-evaluated",
+        what: "throughput lost to sharing",
+        value: "over 40 %",
+    },
+    Figure {
+        source: "gVirt (ATC'14)",
+        what: "machines at a time",
+        value: "7",
+    },
+];

@@ -1,0 +1,146 @@
+//! A page that needs nothing from elsewhere.
+
+use crate::published::Figure;
+
+const STYLE: &str = "\
+:root{color-scheme:light}
+*{box-sizing:border-box}
+body{margin:0;background:#f6f7f9;color:#22262b;font:16px/1.55 system-ui,sans-serif}
+main{max-width:1060px;margin:0 auto;padding:40px 24px 80px}
+h1{font-size:30px;line-height:1.2;margin:0 0 12px;letter-spacing:-.01em}
+h2{font-size:22px;margin:56px 0 12px;padding-bottom:6px;border-bottom:2px solid #0072b2}
+h3{font-size:17px;margin:32px 0 8px}
+p{max-width:76ch;margin:8px 0 16px}
+figure{margin:20px 0;padding:16px;background:#fff;border:1px solid #dde1e6;border-radius:8px}
+figure svg{display:block;width:100%;height:auto}
+figcaption{margin-top:8px;color:#59626d;font-size:14px}
+.gallery{display:grid;grid-template-columns:1fr 1fr;gap:12px}
+.scroll{overflow-x:auto;margin:16px 0;background:#fff;border:1px solid #dde1e6;border-radius:8px}
+table{border-collapse:collapse;width:100%;font-size:14px}
+th,td{padding:6px 12px;text-align:left;white-space:nowrap;border-bottom:1px solid #eceff2}
+th{font-weight:600;color:#59626d;background:#fafbfc}
+tr:last-child td{border-bottom:0}
+td.n{text-align:right;font-variant-numeric:tabular-nums}
+th.n{text-align:right}
+.published{border-left:3px solid #e69f00;padding:4px 16px;margin:16px 0;font-size:14px;background:#fffaf0}
+.published p{margin:4px 0;font-weight:600}
+.published ul{margin:4px 0 8px;padding-left:20px}
+summary{cursor:pointer;color:#0072b2}
+@media(max-width:700px){.gallery{grid-template-columns:1fr}}";
+
+/// A page that grows from its top.
+pub struct Page(String);
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+/// Whether a cell holds a figure, which is set to the right.
+fn is_figure(cell: &str) -> bool {
+    let mut characters = cell.chars();
+    cell == "–"
+        || characters
+            .next()
+            .is_some_and(|c| c.is_ascii_digit() || c == '-')
+}
+
+impl Page {
+    pub fn new(title: &str) -> Self {
+        let title = escape(title);
+        Self(format!(
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\n\
+             <style>{STYLE}</style></head>\n<body><main>\n<h1>{title}</h1>\n"
+        ))
+    }
+
+    pub fn heading(&mut self, text: &str) {
+        self.0 += &format!("<h2>{}</h2>\n", escape(text));
+    }
+
+    pub fn subheading(&mut self, text: &str) {
+        self.0 += &format!("<h3>{}</h3>\n", escape(text));
+    }
+
+    pub fn paragraph(&mut self, text: &str) {
+        self.0 += &format!("<p>{}</p>\n", escape(text));
+    }
+
+    pub fn figure(&mut self, svg: &str, caption: &str) {
+        let svg = scalable(svg);
+        let caption = escape(caption);
+        self.0 += &format!("<figure>{svg}<figcaption>{caption}</figcaption></figure>\n");
+    }
+
+    pub fn gallery(&mut self, pictures: &[String], caption: &str) {
+        if pictures.is_empty() {
+            return;
+        }
+        let pictures: String = pictures.iter().map(|svg| scalable(svg)).collect();
+        let caption = escape(caption);
+        self.0 += &format!(
+            "<figure><div class=\"gallery\">{pictures}</div><figcaption>{caption}</figcaption></figure>\n"
+        );
+    }
+
+    pub fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
+        let figures: Vec<bool> = (0..head.len())
+            .map(|column| {
+                let mut cells = rows.iter().filter_map(|row| row.get(column));
+                cells.all(|cell| is_figure(cell))
+            })
+            .collect();
+        let class = |column: usize| match figures.get(column) {
+            Some(true) => " class=\"n\"",
+            _ => "",
+        };
+        self.0 += "<div class=\"scroll\"><table><thead><tr>";
+        for (n, cell) in head.iter().enumerate() {
+            self.0 += &format!("<th{}>{}</th>", class(n), escape(cell));
+        }
+        self.0 += "</tr></thead><tbody>\n";
+        for row in rows {
+            self.0 += "<tr>";
+            for (n, cell) in row.iter().enumerate() {
+                self.0 += &format!("<td{}>{}</td>", class(n), escape(cell));
+            }
+            self.0 += "</tr>\n";
+        }
+        self.0 += "</tbody></table></div>\n";
+    }
+
+    pub fn published(&mut self, title: &str, figures: &[Figure]) {
+        self.0 += &format!("<div class=\"published\"><p>{}</p><ul>\n", escape(title));
+        for Figure {
+            source,
+            what,
+            value,
+        } in figures
+        {
+            let (source, what, value) = (escape(source), escape(what), escape(value));
+            self.0 += &format!("<li>{source}, {what}: <b>{value}</b></li>\n");
+        }
+        self.0 += "</ul></div>\n";
+    }
+
+    pub fn details(&mut self, title: &str, content: impl FnOnce(&mut Self)) {
+        self.0 += &format!("<details><summary>{}</summary>\n", escape(title));
+        content(self);
+        self.0 += "</details>\n";
+    }
+
+    pub fn finish(mut self) -> String {
+        self.0 += "</main></body></html>\n";
+        self.0
+    }
+}
+
+/// A picture that takes the width that it is given: its size is that of its view alone.
+fn scalable(svg: &str) -> String {
+    match svg.split_once("viewBox") {
+        Some((_, rest)) => format!("<svg viewBox{rest}"),
+        None => svg.to_owned(),
+    }
+}

@@ -1,0 +1,259 @@
+//! Numbers out of records.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::plan::{Mode, Suite, Way};
+use crate::record::{Counters, GuestResult, Record};
+
+/// A benchmark: its suite and its name.
+pub type Benchmark = (Suite, String);
+
+/// What was measured: time or the inverse of a rate, so that less is better and ratios are
+/// slow-downs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measure {
+    /// As it was reported.
+    pub value: f64,
+    /// Its unit.
+    pub unit: &'static str,
+    /// More is better.
+    pub rate: bool,
+}
+
+impl Measure {
+    const fn time(value: f64, unit: &'static str) -> Self {
+        Self {
+            value,
+            unit,
+            rate: false,
+        }
+    }
+
+    const fn rate(value: f64, unit: &'static str) -> Self {
+        Self {
+            value,
+            unit,
+            rate: true,
+        }
+    }
+
+    /// How much slower this is than `base`.
+    pub fn slowdown(&self, base: &Self) -> Option<f64> {
+        let (more, less) = match self.rate {
+            true => (base.value, self.value),
+            false => (self.value, base.value),
+        };
+        (more > 0.0 && less > 0.0).then(|| more / less)
+    }
+
+    fn better(self, other: Self) -> Self {
+        match (self.rate, self.value > other.value) {
+            (true, true) | (false, false) => self,
+            _ => other,
+        }
+    }
+}
+
+/// The best of all repetitions, by benchmark and mode.
+#[derive(Debug, Default)]
+pub struct Measures {
+    /// The figures.
+    pub best: BTreeMap<Benchmark, BTreeMap<Mode, Measure>>,
+    /// Modes in the order in which they were run first.
+    pub modes: Vec<Mode>,
+}
+
+impl Measures {
+    /// Those of the records with one guest that were run in one way.
+    pub fn new(records: &[Record], way: Way) -> Self {
+        let mut all = Self::default();
+        let alone = |record: &&Record| {
+            record.job.way == way && record.error.is_none() && record.job.suite != Suite::Sharing
+        };
+        for record in records.iter().filter(alone) {
+            let mode = &record.job.mode;
+            if !all.modes.contains(mode) {
+                all.modes.push(mode.clone());
+            }
+            for guest in &record.guests {
+                for (name, measure) in of_guest(record.job.suite, guest) {
+                    let modes = all.best.entry((record.job.suite, name)).or_default();
+                    let best = modes.entry(mode.clone()).or_insert(measure);
+                    *best = best.better(measure);
+                }
+            }
+        }
+        all
+    }
+
+    /// How much slower `mode` is than `base`, by benchmark.
+    pub fn slowdowns(&self, mode: &Mode, base: &Mode) -> Vec<(&Benchmark, f64)> {
+        let each = self.best.iter();
+        each.filter_map(|(benchmark, modes)| {
+            let slowdown = modes.get(mode)?.slowdown(modes.get(base)?)?;
+            Some((benchmark, slowdown))
+        })
+        .collect()
+    }
+}
+
+/// The geometric mean; 1 of nothing.
+pub fn geometric_mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for value in values {
+        sum += value.ln();
+        count += 1.0;
+    }
+    if count == 0.0 {
+        1.0
+    } else {
+        f64::exp(sum / count)
+    }
+}
+
+fn text<'a>(line: &'a Value, name: &str) -> &'a str {
+    line.get(name).and_then(Value::as_str).unwrap_or("?")
+}
+
+fn number(line: &Value, name: &str) -> Option<f64> {
+    line.get(name).and_then(Value::as_f64)
+}
+
+fn of_guest(suite: Suite, guest: &GuestResult) -> Vec<(String, Measure)> {
+    let mut all = Vec::new();
+    if suite == Suite::Boot {
+        all.push((
+            "nouveau's probe".to_owned(),
+            Measure::time(guest.probe_s, "s"),
+        ));
+    }
+    for line in &guest.lines {
+        all.extend(of_line(line));
+    }
+    all
+}
+
+/// The phases of an OpenCL workload, in the order of their time.
+pub const PHASES: [&str; 6] = ["init", "build", "htod", "launch", "dtoh", "close"];
+
+fn of_line(line: &Value) -> Vec<(String, Measure)> {
+    if let Some(rate) = number(line, "mib_per_s") {
+        let size = size(number(line, "bytes").unwrap_or(0.0) as u64);
+        let name = format!(
+            "{} {} {size}",
+            text(line, "engine"),
+            text(line, "direction")
+        );
+        return vec![(name, Measure::rate(rate, "MiB/s"))];
+    }
+    if let Some(median) = number(line, "median_us").filter(|_| line.get("operation").is_some()) {
+        let name = format!("{} {} latency", text(line, "operation"), text(line, "wait"));
+        return vec![(name, Measure::time(median, "µs"))];
+    }
+    if let Some(phases) = line.get("phases") {
+        let name = text(line, "workload");
+        let phase = |phase: &str| number(phases, &format!("{phase}_ns")).unwrap_or(0.0) / 1e6;
+        // The compiler runs on the guest's processor and has nothing to do with the card.
+        let total: f64 = PHASES
+            .iter()
+            .filter(|p| **p != "build")
+            .map(|p| phase(p))
+            .sum();
+        let mut all = vec![(name.to_owned(), Measure::time(total, "ms"))];
+        all.extend(
+            PHASES
+                .iter()
+                .map(|p| (format!("{name} · {p}"), Measure::time(phase(p), "ms"))),
+        );
+        return all;
+    }
+    Vec::new()
+}
+
+/// Whether a benchmark is a part of another one.
+pub fn is_phase(benchmark: &Benchmark) -> bool {
+    benchmark.1.contains(" · ")
+}
+
+/// A size in the largest whole unit.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..0x10_0000 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}
+
+/// What a mode cost the hypervisor in a suite: counters of the first repetition.
+pub fn costs(records: &[Record], way: Way) -> Vec<(Suite, Mode, &Counters)> {
+    let mut all: Vec<(Suite, Mode, &Counters)> = Vec::new();
+    for record in records {
+        let job = &record.job;
+        let known = |(suite, mode, _): &(Suite, Mode, _)| *suite == job.suite && *mode == job.mode;
+        if job.way == way
+            && job.suite != Suite::Sharing
+            && !all.iter().any(known)
+            && let Some(guest) = record.guests.first().filter(|g| !g.counters.is_empty())
+        {
+            all.push((job.suite, job.mode.clone(), &guest.counters));
+        }
+    }
+    all
+}
+
+/// The sum of the counters that begin with `prefix`.
+pub fn sum(counters: &Counters, prefix: &str) -> u64 {
+    let named = counters.iter().filter(|(name, _)| name.starts_with(prefix));
+    named.map(|(_, value)| value).sum()
+}
+
+/// Accesses by BAR and range.
+pub fn accesses(counters: &Counters) -> BTreeMap<String, u64> {
+    let mut ranges = BTreeMap::new();
+    for (name, value) in counters {
+        let mut words = name.split(' ');
+        let kind = words.next().unwrap_or("");
+        if kind == "reads" || kind == "writes" {
+            let range = words.collect::<Vec<_>>().join(" ");
+            *ranges.entry(range).or_default() += value;
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_and_times_both_become_slowdowns() {
+        let (base, slow) = (Measure::rate(200.0, "MiB/s"), Measure::rate(100.0, "MiB/s"));
+        assert_eq!(slow.slowdown(&base), Some(2.0));
+        let (base, slow) = (Measure::time(1.0, "s"), Measure::time(3.0, "s"));
+        assert_eq!(slow.slowdown(&base), Some(3.0));
+        assert_eq!(slow.slowdown(&Measure::time(0.0, "s")), None);
+        assert_eq!(base.better(slow), base);
+    }
+
+    #[test]
+    fn an_opencl_run_has_a_total_without_the_compiler() {
+        let line = serde_json::json!({
+            "workload": "bfs", "phases": {
+                "init_ns": 1e6, "build_ns": 9e6, "htod_ns": 2e6, "launch_ns": 3e6,
+                "dtoh_ns": 4e6, "close_ns": 5e6,
+            }
+        });
+        let all = of_line(&line);
+        assert_eq!(all[0], ("bfs".to_owned(), Measure::time(15.0, "ms")));
+        assert_eq!(all.len(), 7);
+        assert!(is_phase(&(Suite::Rodinia, all[1].0.clone())));
+    }
+
+    #[test]
+    fn geometric_mean_of_a_value_and_its_inverse_is_one() {
+        assert!((geometric_mean([4.0, 0.25].into_iter()) - 1.0).abs() < 1e-9);
+        assert_eq!(geometric_mean(std::iter::empty()), 1.0);
+    }
+}
