@@ -272,14 +272,7 @@ fn sample(socket: &Path, over: &AtomicBool) -> Result<Vec<Sample>> {
     let begin = Instant::now();
     let mut samples = Vec::new();
     while !over.load(Ordering::Acquire) {
-        let engine_ns = control
-            .counters()?
-            .iter()
-            .map(|counters| {
-                let engines = counters.iter().filter(|(name, _)| is_engine_time(name));
-                engines.map(|(_, value)| value).sum()
-            })
-            .collect();
+        let engine_ns = control.counters()?.iter().map(engine_time).collect();
         samples.push(Sample {
             ms: begin.elapsed().as_millis() as u64,
             engine_ns,
@@ -290,8 +283,16 @@ fn sample(socket: &Path, over: &AtomicBool) -> Result<Vec<Sample>> {
 }
 
 /// Time that the scheduler accounted where there is one, which knows it better than samples do.
-fn is_engine_time(name: &str) -> bool {
-    name.starts_with("gpu_engine_ns_total")
+fn engine_time(counters: &Counters) -> u64 {
+    let sum = |name: &str| -> Option<u64> {
+        let named = || counters.iter().filter(|(key, _)| key.starts_with(name));
+        named()
+            .next()
+            .map(|_| named().map(|(_, value)| value).sum())
+    };
+    sum("gpu_sched_busy_ns_total")
+        .or_else(|| sum("gpu_engine_ns_total"))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

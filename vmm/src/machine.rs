@@ -277,7 +277,7 @@ fn switches(gpu: Option<&GpuConfig>) -> Switches {
     let mut switches = Switches::default();
     switches.add("log", logging::set_filter);
     if let Some(GpuConfig::Virtual(slot)) = gpu {
-        slot.add_switches(&mut switches);
+        slot.tenancy().add_switches(&mut switches);
     }
     switches
 }

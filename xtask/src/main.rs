@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything a user or CI runs.
 
+mod bench;
 mod build;
 mod demo;
 mod e2e_tests;
@@ -35,6 +36,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run end-to-end tests by name
     E2e(e2e_tests::Arguments),
+    /// Build everything and run `gpuvm bench` with these arguments
+    Bench(bench::Arguments),
     /// Compare the card's speed with PoCL's, workload by workload
     Speed(speed::Arguments),
     /// Run everything that must pass: format, lints, unit tests, end-to-end tests
@@ -61,6 +64,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::E2e(arguments) => e2e_tests::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Speed(arguments) => speed::run(&arguments),
         Command::Test => test::run(),
     }

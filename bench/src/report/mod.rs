@@ -219,12 +219,12 @@ fn causes(page: &mut Page, records: &[Record], way: Way) -> Result<()> {
         "Accesses that trapped in a run, probe included, by BAR and range",
     );
     let columns: [(&str, &str); 8] = [
-        ("bytes written by guests", "bytes_written"),
-        ("flushes", "flushes"),
+        ("bytes written by guests", "written_bytes"),
+        ("TLB flushes", "tlb_flushes"),
         ("syncs", "syncs"),
         ("entries scanned", "entries_scanned"),
         ("entries written", "entries_written"),
-        ("bytes written by syncs", "sync_bytes_written"),
+        ("bytes written by syncs", "sync_written_bytes"),
         ("interrupts", "events"),
         ("ms in syncs", "sync_ns"),
     ];

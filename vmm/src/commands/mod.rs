@@ -1,14 +1,17 @@
 //! The `gpuvm` command line: one module per subcommand, each an `Args` and a `run`.
 
+pub mod bench;
 pub mod ctl;
 pub mod doctor;
 pub mod exec;
 pub mod gpu;
 mod guest;
+pub mod report;
 pub mod run;
 pub mod serve;
 mod sharing;
 pub mod sim;
+pub mod top;
 pub mod trace;
 pub mod vbios;
 
@@ -46,8 +49,14 @@ enum Command {
     Gpu(gpu::Args),
     /// Share one card as several virtual GPUs over vfio-user sockets.
     Serve(serve::Args),
+    /// Run benchmarks in stock guests, in all combinations that are asked for.
+    Bench(bench::Args),
+    /// Make a page of the results of benchmarks.
+    Report(report::Args),
     /// Simulate schedulers, for planning.
     Sim(sim::Args),
+    /// Show live what machines make of their cards.
+    Top(top::Args),
     /// Summarise a trace of accesses.
     Trace(trace::Args),
     /// Describe the card's VBIOS, or write its image.
@@ -65,7 +74,10 @@ impl Cli {
             Command::Exec(args) => exec::run(args),
             Command::Gpu(args) => gpu::run(args),
             Command::Serve(args) => serve::run(args),
+            Command::Bench(args) => bench::run(args),
+            Command::Report(args) => report::run(args),
             Command::Sim(args) => sim::run(args),
+            Command::Top(args) => top::run(args),
             Command::Trace(args) => trace::run(args),
             Command::Vbios(args) => vbios::run(args),
         };

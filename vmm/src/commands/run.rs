@@ -156,8 +156,12 @@ impl Args {
                 let slots = wires.iter().map(|wires| wires.clone() as Arc<dyn Slot>);
                 let shared = self.sharing.share_card(source, slots.collect())?;
                 let parts = shared.host.vgpus().iter().zip(wires).map(|(vgpu, wires)| {
-                    let (vgpu, card) = (vgpu.clone(), shared.card.clone());
-                    Some(GpuConfig::Virtual(VirtualSlot { vgpu, card, wires }))
+                    Some(GpuConfig::Virtual(VirtualSlot {
+                        vgpu: vgpu.clone(),
+                        card: shared.card.clone(),
+                        wires,
+                        scheduler: shared.scheduler.clone(),
+                    }))
                 });
                 let parts = parts.collect();
                 Ok((Some(shared), parts))
@@ -183,7 +187,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let machine = |(id, (guest, gpu)): (u16, (&Guest, Option<GpuConfig>))| {
         let metrics = metrics.of_vm(&guest.name);
         if let Some(GpuConfig::Virtual(slot)) = &gpu {
-            slot.count_in(&metrics);
+            slot.tenancy().count_in(&metrics);
         }
         MachineConfig {
             id: VmId(id),

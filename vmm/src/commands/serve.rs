@@ -1,16 +1,26 @@
 //! `gpuvm serve`: one card as several virtual GPUs, each on a vfio-user socket.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, mpsc};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use anyhow::Context;
+use event_manager::{EventOps, Events, MutEventSubscriber};
 use gpu_model::Slot;
+use vmm_sys_util::epoll::EventSet;
 
-use super::sharing::{self, Source};
-use crate::vfio_user::{Irqs, Server, SocketFile};
+use super::sharing::{self, Shared, Source};
+use crate::control::{ControlServer, Controller, Fleet, Seat, Switches};
+use crate::ending::{EndSwitch, Ending};
+use crate::gpu::Tenancy;
+use crate::io::{self as events, Subscriber};
+use crate::metrics::Metrics;
+use crate::seccomp::SeccompMode;
+use crate::vfio_user::{self, Irqs, Server, SocketFile};
 
 /// Arguments of `gpuvm serve`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +39,10 @@ pub struct Args {
 
     #[command(flatten)]
     sharing: sharing::Options,
+
+    /// Listen here for actions: see `gpuvm ctl`. The machines are called vgpu0, vgpu1, …
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
 
     /// Print what each virtual GPU cost at the end.
     #[arg(long)]
@@ -69,10 +83,93 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             .context("Cannot start a server")?;
         tracing::info!("A virtual GPU listens on {}", path.display());
     }
+    let operator = args
+        .control
+        .as_deref()
+        .map(|path| serve_operator(path, &shared, ended.clone()))
+        .transpose()?;
     let served = end.recv().context("The servers died")?;
+    if let Some((fleet, thread)) = operator {
+        fleet.closed().pull(Ending::Stopped);
+        // A panic of the thread was reported when it happened.
+        let _ = thread.join();
+    }
     if args.stats {
         shared.write_counters(&mut io::stdout())?;
     }
     served?;
     Ok(ExitCode::SUCCESS)
+}
+
+type Operator = (Arc<Fleet>, JoinHandle<()>);
+
+/// Starts the thread that listens to the operator, for whom each virtual GPU is a machine. To stop
+/// one of them stops the command.
+fn serve_operator(
+    path: &Path,
+    shared: &Shared,
+    ended: Sender<Result<(), vfio_user::Error>>,
+) -> anyhow::Result<Operator> {
+    let metrics = Metrics::default();
+    let stop = Arc::new(EndSwitch::new()?);
+    let mut seats = Vec::new();
+    for vgpu in shared.host.vgpus() {
+        let name = format!("vgpu{}", vgpu.vm().0);
+        let tenancy = Tenancy {
+            vgpu: vgpu.clone(),
+            scheduler: shared.scheduler.clone(),
+        };
+        let metrics = metrics.of_vm(&name);
+        tenancy.count_in(&metrics);
+        let mut switches = Switches::default();
+        tenancy.add_switches(&mut switches);
+        let seat = Seat::new(name);
+        seat.occupy(Controller {
+            gate: Arc::default(),
+            vcpus: Vec::new(),
+            end: stop.clone(),
+            metrics,
+            switches,
+            memory: 0,
+            started: Instant::now(),
+        });
+        seats.push(seat);
+    }
+    let fleet = Arc::new(Fleet::new(seats, metrics)?);
+    let server = ControlServer::bind(path, fleet.clone())
+        .with_context(|| format!("Cannot listen at {}", path.display()))?;
+    let thread = thread::Builder::new().name("operator".into()).spawn({
+        let closed = fleet.closed().clone();
+        move || {
+            let until = Until {
+                stop,
+                closed: closed.clone(),
+            };
+            let subscribers: Vec<Subscriber> = vec![Box::new(server), Box::new(until)];
+            if let Err(error) = events::serve(subscribers, &closed, SeccompMode::Off) {
+                tracing::error!("The control socket failed: {error}");
+            }
+            // Nobody listens any more once the command is on its way out.
+            drop(ended.send(Ok(())));
+        }
+    });
+    Ok((fleet, thread.context("Cannot start a thread")?))
+}
+
+/// Ends the operator's loop when a machine is stopped.
+struct Until {
+    stop: Arc<EndSwitch>,
+    closed: Arc<EndSwitch>,
+}
+
+impl MutEventSubscriber for Until {
+    fn init(&mut self, ops: &mut EventOps) {
+        events::watch(ops, Events::new(self.stop.event(), EventSet::IN));
+    }
+
+    fn process(&mut self, _events: Events, ops: &mut EventOps) {
+        // Its descriptor stays readable.
+        let _ = ops.remove(Events::empty(self.stop.event()));
+        self.closed.pull(Ending::Stopped);
+    }
 }

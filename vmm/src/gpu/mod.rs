@@ -3,16 +3,16 @@
 mod mapper;
 mod passthrough;
 mod poller;
+mod tenancy;
 mod wires;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use gpu_model::{Card, Optimisations, UnknownOptimisation, VirtualGpu};
+use gpu_model::{Card, Scheduled, VirtualGpu};
 use thiserror::Error;
 
-use crate::control::Switches;
 use crate::irq::Interrupts;
 use crate::memory::GuestMemory;
 use crate::memory_slots::MemorySlots;
@@ -25,6 +25,7 @@ use passthrough::WholeCard;
 
 pub use mapper::SlotMapper;
 pub use poller::Poller;
+pub use tenancy::Tenancy;
 pub use wires::Wires;
 
 /// The GPU of a machine.
@@ -57,6 +58,8 @@ pub struct VirtualSlot {
     pub card: Arc<dyn HostCard>,
     /// What it interrupts through.
     pub wires: Arc<Wires>,
+    /// What decides when the card works for it, if anything does.
+    pub scheduler: Option<Arc<Scheduled>>,
 }
 
 impl fmt::Debug for VirtualSlot {
@@ -66,40 +69,12 @@ impl fmt::Debug for VirtualSlot {
 }
 
 impl VirtualSlot {
-    /// Shows what the virtual GPU counts among the metrics of its machine.
-    pub fn count_in(&self, metrics: &Metrics) {
-        let vgpu = self.vgpu.clone();
-        metrics.add_source(move |tell| {
-            for count in vgpu.counters() {
-                let bar = count
-                    .range
-                    .map(|(bar, _)| format!("{bar:?}").to_lowercase());
-                let channel = count.channel.map(|channel| channel.to_string());
-                let labels = [
-                    ("bar", bar.as_deref()),
-                    ("range", count.range.map(|(_, range)| range)),
-                    ("channel", channel.as_deref()),
-                    ("engine", count.engine),
-                ];
-                let labels: Vec<_> = labels
-                    .into_iter()
-                    .filter_map(|(label, value)| Some((label, value?)))
-                    .collect();
-                tell((&format!("gpu_{}_total", count.name), &labels, count.value));
-            }
-        });
-    }
-
-    /// Lets an operator set the optimisations.
-    pub fn add_switches(&self, switches: &mut Switches) {
-        let vgpu = self.vgpu.clone();
-        switches.add("opt", move |names| {
-            let optimisations: Optimisations = names
-                .parse()
-                .map_err(|error: UnknownOptimisation| error.to_string())?;
-            vgpu.set_optimisations(optimisations);
-            Ok(())
-        });
+    /// The machine's part of the card, as its operator sees it.
+    pub fn tenancy(&self) -> Tenancy {
+        Tenancy {
+            vgpu: self.vgpu.clone(),
+            scheduler: self.scheduler.clone(),
+        }
     }
 }
 

@@ -42,7 +42,10 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
         .into_iter()
         .find(|engine| engine.name().eq_ignore_ascii_case(&arguments.engine))
     else {
-        bail!("There is no engine {:?}, only ce0, ce1 and m2mf", arguments.engine);
+        bail!(
+            "There is no engine {:?}, only ce0, ce1 and m2mf",
+            arguments.engine
+        );
     };
     let bytes = arguments.kib.max(1) << 10;
     let from = Buffer::new(&device, Domain::Vram, bytes)?;
@@ -55,8 +58,17 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
     let pattern = Pattern::new(bytes);
     pattern.fill(check.quads()?);
     let mut upload = Push::new();
-    engine.linear(&mut upload, check.address(), from.address(), 4096.min(bytes));
-    channel.run(&upload, &[(&check, Access::Read), (&from, Access::Write)], LIMIT)?;
+    engine.linear(
+        &mut upload,
+        check.address(),
+        from.address(),
+        4096.min(bytes),
+    );
+    channel.run(
+        &upload,
+        &[(&check, Access::Read), (&from, Access::Write)],
+        LIMIT,
+    )?;
 
     let mut copy = Push::new();
     engine.linear(&mut copy, from.address(), to.address(), bytes);
@@ -70,9 +82,7 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
     loop {
         let over = Instant::now() >= end;
         let rest = over || arguments.burst != 0 && burst == arguments.burst;
-        while under_way.len() >= arguments.ahead.max(1) as usize
-            || rest && !under_way.is_empty()
-        {
+        while under_way.len() >= arguments.ahead.max(1) as usize || rest && !under_way.is_empty() {
             let Some((fence, since)) = under_way.pop_front() else {
                 break;
             };
@@ -97,8 +107,17 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
 
     Pattern::new(0).fill(check.quads()?);
     let mut download = Push::new();
-    engine.linear(&mut download, to.address(), check.address(), 4096.min(bytes));
-    channel.run(&download, &[(&to, Access::Read), (&check, Access::Write)], LIMIT)?;
+    engine.linear(
+        &mut download,
+        to.address(),
+        check.address(),
+        4096.min(bytes),
+    );
+    channel.run(
+        &download,
+        &[(&to, Access::Read), (&check, Access::Write)],
+        LIMIT,
+    )?;
     pattern.check(check.quads()?, 0, 0, 4096.min(bytes))?;
 
     times.sort_unstable_by(f64::total_cmp);
@@ -119,8 +138,13 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
         true => println!("{}", serde_json::to_string(&total)?),
         false => println!(
             "{} copies of {} KiB by {} in {:.1} s; median {:.0} us, 99 % {:.0} us, longest {:.0} us",
-            total.copies, arguments.kib, total.engine, total.seconds, total.median_us,
-            total.p99_us, total.max_us
+            total.copies,
+            arguments.kib,
+            total.engine,
+            total.seconds,
+            total.median_us,
+            total.p99_us,
+            total.max_us
         ),
     }
     Ok(())
