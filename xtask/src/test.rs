@@ -18,10 +18,11 @@ use crate::{
     workspace,
 };
 
-/// Cases that only `cargo xtask e2e NAME` runs: `soak` takes many minutes under emulation, `vfio` has
-/// not been run to its end yet, `two-vms` and `hostile` run two machines at once, `opencl-vgpu`
-/// repeats `opencl` where `vgpu` has been, and `piglit` takes an hour.
+/// Cases that only `cargo xtask e2e NAME` runs: `ablation` and `soak` take many minutes under
+/// emulation, `vfio` has not been run to its end yet, `two-vms` and `hostile` run two machines at
+/// once, `opencl-vgpu` repeats `opencl` where `vgpu` has been, and `piglit` takes an hour.
 const BY_NAME_ONLY: &[&str] = &[
+    "ablation",
     "hostile",
     "opencl-vgpu",
     "piglit",

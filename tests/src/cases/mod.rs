@@ -1,5 +1,6 @@
 //! The tests, by name.
 
+mod ablation;
 mod corpus;
 mod glcompute;
 mod gputest;
@@ -91,6 +92,11 @@ pub const CASES: &[Case] = &[
         name: "stress",
         about: "channels by the dozen, competing processes and evictions lose nothing",
         run: gputest::stress,
+    },
+    Case {
+        name: "ablation",
+        about: "any two optimisation switches work, together and each alone, under gpuvm run",
+        run: ablation::run,
     },
     Case {
         name: "soak",

@@ -65,6 +65,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
 
+    /// The gpuvm to measure; without it, this one. For the way nested it has to be a static one.
+    #[arg(long, value_name = "FILE")]
+    gpuvm: Option<PathBuf>,
+
     /// Where gpubench and rodinia are; without it, where this program is.
     #[arg(long, value_name = "DIR,…", value_delimiter = ',')]
     tools: Vec<PathBuf>,
@@ -73,7 +77,10 @@ pub struct Args {
 /// Runs what is not there yet, then makes the report.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let testbed = Testbed::open(&Testbed::root(Path::new("target")))?;
-    let gpuvm = std::env::current_exe().context("Cannot find this program")?;
+    let gpuvm = match args.gpuvm {
+        Some(file) => file,
+        None => std::env::current_exe().context("Cannot find this program")?,
+    };
     let mut places = args.tools;
     places.extend(gpuvm.parent().map(Path::to_owned));
     let find = |name: &str| {

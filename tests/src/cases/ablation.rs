@@ -1,0 +1,123 @@
+//! Every pair of optimisation switches, on and off, in guests of the project's own VMM.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::gputest::passed;
+use super::{Context, quiet_log};
+use crate::{Initramfs, Step, StepResult, nested};
+
+/// The switches of `--opt`.
+const SWITCHES: [&str; 9] = [
+    "bar3-remap",
+    "lazy-shadow",
+    "incremental",
+    "bulk",
+    "bar1-map",
+    "doorbell-direct",
+    "doorbell-poll",
+    "coalesce",
+    "pramin-map",
+];
+
+/// Cases whose results are checked by `gputest`.
+const CASES: &str = "params channel/create copy/ce0-sizes copy/pitch sync/release sync/interrupts";
+
+/// How long a guest may take, in seconds.
+const EACH: u64 = 150;
+
+/// Rows of switches such that any two of them are together on, together off, and each alone on, in
+/// some row.
+///
+/// Source: Kleitman, Spencer, *Families of k-independent sets*, Discrete Mathematics 6 (1973): a
+/// column is zero in the first row, and a subset of three of the five others; two such subsets
+/// meet, and neither holds the other.
+fn pairwise() -> Vec<Vec<&'static str>> {
+    let subsets = (0_u32..1 << 5).filter(|subset| subset.count_ones() == 3);
+    let columns: Vec<u32> = subsets
+        .take(SWITCHES.len())
+        .map(|subset| subset << 1)
+        .collect();
+    (0..6)
+        .map(|row| {
+            let on = SWITCHES.iter().zip(&columns);
+            let on = on.filter(|(_, column)| **column >> row & 1 != 0);
+            on.map(|(name, _)| *name).collect()
+        })
+        .collect()
+}
+
+/// Boots a guest per row, one after the other in one machine with KVM.
+pub fn run(context: &Context<'_>) -> Result<String> {
+    let mut files = Initramfs::new(context.testbed, context.kernel, &["nouveau"])?;
+    files.add_programs(context.tools)?;
+    files.add_steps(&[
+        Step::new("probe", "modprobe nouveau && ls /dev/dri/renderD128"),
+        Step::new("gputest", format!("gputest {CASES}")),
+        Step::new("gpubench", "gpubench copy --json --max 1 --time 1"),
+    ]);
+    let (testbed, kernel) = (context.testbed, context.kernel);
+    let mut machine = nested::machine(testbed, kernel, &context.gpuvm, &files, None)?;
+    let rows = pairwise();
+    machine.time_out = Duration::from_secs(EACH * rows.len() as u64);
+    for (n, row) in rows.iter().enumerate() {
+        machine
+            .steps
+            .push(Step::new(&format!("row{n}"), command(row)));
+    }
+    let outcome = machine.run(context.session, context.testbed, &context.artefacts)?;
+    let inner = |name: &str| -> Vec<&StepResult> {
+        let steps = outcome.steps.iter();
+        steps.filter(|step| step.name == name).collect()
+    };
+    let (tests, benches) = (inner("gputest"), inner("gpubench"));
+    for (n, row) in rows.iter().enumerate() {
+        let with = || format!("With {}", names(row));
+        outcome.step(&format!("row{n}")).with_context(with)?;
+        let (test, bench) = (tests.get(n), benches.get(n));
+        passed(test.with_context(with)?).with_context(with)?;
+        let bench = bench.with_context(with)?;
+        ensure!(bench.status == 0, "{}: gpubench failed", with());
+        quiet_log(outcome.inner.get(n).with_context(with)?).with_context(with)?;
+    }
+    Ok(format!("{} sets of switches", rows.len()))
+}
+
+fn names(row: &[&str]) -> String {
+    match row {
+        [] => "none".into(),
+        some => some.join(","),
+    }
+}
+
+fn command(row: &[&str]) -> String {
+    format!(
+        "gpuvm run --kernel {} --initrd {} --cmdline '{}' --memory 512M --cpus 1 --gpu soft \
+         --mode fv --vram 256M --opt {}",
+        nested::KERNEL,
+        nested::INITRAMFS,
+        nested::PARAMETERS,
+        names(row)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_of_switches_meets_in_all_four_ways() {
+        let rows = pairwise();
+        for (n, one) in SWITCHES.iter().enumerate() {
+            for other in &SWITCHES[n + 1..] {
+                for wanted in [(false, false), (false, true), (true, false), (true, true)] {
+                    let mut ways = rows
+                        .iter()
+                        .map(|row| (row.contains(one), row.contains(other)));
+                    assert!(ways.any(|way| way == wanted), "{one}, {other}: {wanted:?}");
+                }
+            }
+        }
+    }
+}
