@@ -227,6 +227,7 @@ pub fn shares(title: &str, windows: &[Vec<f64>]) -> Drawn {
             .axis_style(FAINT)
             .y_labels(5)
             .y_label_formatter(&|share| format!("{:.0} %", share * 100.0))
+            .x_label_formatter(&|window| format!("{window:.0}"))
             .x_desc("window of 1 s")
             .label_style((FONT, 12).into_font().color(&INK))
             .draw()?;

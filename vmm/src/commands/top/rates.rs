@@ -59,7 +59,7 @@ impl MachineRates {
     /// What happened between `before` and `now`, which are `elapsed` apart.
     pub fn new(name: &str, before: &Counters, now: &Counters, elapsed: Duration) -> Self {
         let seconds = elapsed.as_secs_f64().max(1e-3);
-        let grown = |series: &str| {
+        let grown = |series: &String| {
             let old = before.get(series).copied().unwrap_or(0);
             now.get(series).map_or(0, |value| value.saturating_sub(old))
         };
@@ -71,7 +71,7 @@ impl MachineRates {
             let series = series.filter(|series| {
                 channel.is_none() || label(series, "channel") == channel.as_deref()
             });
-            series.map(|series| grown(series) as f64).sum()
+            series.map(grown).sum::<u64>() as f64
         };
         let rate = |names: &[&str]| sum(names, None) / seconds;
         let scheduled = now
