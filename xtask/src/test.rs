@@ -19,13 +19,14 @@ use crate::{
 };
 
 /// Cases that only `cargo xtask e2e NAME` runs: `ablation` and `soak` take many minutes under
-/// emulation, `vfio` has not been run to its end yet, `two-vms` and `hostile` run two machines at
-/// once, `opencl-vgpu` repeats `opencl` where `vgpu` has been, and `piglit` takes an hour.
+/// emulation, `vfio` has not been run to its end yet, `two-vms`, `sched` and `hostile` run two
+/// machines at once, `opencl-vgpu` repeats `opencl` where `vgpu` has been, and `piglit` takes an hour.
 const BY_NAME_ONLY: &[&str] = &[
     "ablation",
     "hostile",
     "opencl-vgpu",
     "piglit",
+    "sched",
     "soak",
     "two-vms",
     "vfio",

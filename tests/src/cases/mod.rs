@@ -8,6 +8,7 @@ mod hostile;
 mod opencl;
 mod probe;
 mod reload;
+mod sched;
 mod two_vms;
 mod vgpu;
 mod vmm;
@@ -92,6 +93,11 @@ pub const CASES: &[Case] = &[
         name: "stress",
         about: "channels by the dozen, competing processes and evictions lose nothing",
         run: gputest::stress,
+    },
+    Case {
+        name: "sched",
+        about: "two guests with unlike work share the card under a scheduler with time slices",
+        run: sched::run,
     },
     Case {
         name: "ablation",
