@@ -22,6 +22,8 @@ use crate::record::{Counters, Record, read_all};
 /// Files of a report in the directory of its results.
 const PAGE: &str = "report.html";
 const TABLE: &str = "report.csv";
+/// From so many repetitions on, the best of them means something.
+const ENOUGH: u32 = 3;
 /// Ranges of accesses that have a colour of their own.
 const RANGES: usize = 7;
 
@@ -101,6 +103,12 @@ fn introduction(page: &mut Page, records: &[Record]) {
         host.cores,
         host.cpu
     ));
+    if repetitions < ENOUGH {
+        page.paragraph(&format!(
+            "With fewer than {ENOUGH} repetitions, single figures below are mostly noise of the host; \
+             counters are exact."
+        ));
+    }
 }
 
 fn overhead(page: &mut Page, measures: &Measures) -> Result<()> {
