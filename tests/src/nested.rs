@@ -23,6 +23,9 @@ pub const PARAMETERS: &str = "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic
 /// What the outer machine needs for KVM and for handing out devices.
 const MODULES: &[&str] = &["kvm-amd", "vfio-pci", "vfio_iommu_type1"];
 
+/// Huge pages of a machine with a card: the RAM of the guest that [`run_guest`] starts, and some.
+const HUGE_PAGES: u32 = 264;
+
 /// Hands every NVIDIA function to user space.
 const BIND: &str = "\
 modprobe vfio-pci && modprobe vfio_iommu_type1 || exit 1
@@ -60,6 +63,7 @@ pub fn machine(
         .push(Step::new("kvm", "modprobe kvm-amd && ls /dev/kvm"));
     if let Some(socket) = card {
         machine.board = Board::Q35WithIommu;
+        machine.parameters.push(format!("hugepages={HUGE_PAGES}"));
         machine.devices.push(Device::VfioUser {
             socket: socket.to_owned(),
         });

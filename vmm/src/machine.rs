@@ -43,6 +43,8 @@ pub struct MachineConfig {
     pub boot: BootSource,
     /// Bytes of RAM.
     pub memory: u64,
+    /// What the host makes it of.
+    pub pages: memory::Pages,
     /// Number of processors.
     pub cpus: u8,
     /// Its number among the machines that share a card.
@@ -136,7 +138,7 @@ impl Machine {
         install_kick_handler()?;
         let vm = Arc::new(KvmVm::new()?);
         check_size(&vm, config.memory)?;
-        let memory = memory::create(config.memory)?;
+        let memory = memory::create(config.memory, config.pages)?;
         let slots = map_memory(&*vm, &memory)?;
         let end = Arc::new(EndSwitch::new()?);
         let metrics = config.metrics.clone();

@@ -15,6 +15,17 @@ use crate::layout;
 /// The guest's memory, as every device sees it.
 pub type GuestMemory = GuestMemoryMmap<()>;
 
+/// Pages of the host that guest memory is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pages {
+    /// Ordinary ones, as they are touched.
+    #[default]
+    Small,
+    /// Huge ones of the host's default size, from its pool, all at once: an IOMMU and the
+    /// processor's nested tables then need a fraction of the entries.
+    Huge,
+}
+
 /// Why there is no guest memory.
 #[derive(Debug, Error)]
 pub enum MemoryError {
@@ -24,6 +35,14 @@ pub enum MemoryError {
     /// The file could not grow.
     #[error("Cannot size the memory file to {size} bytes")]
     Size {
+        /// Bytes asked for.
+        size: u64,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The pool has too few pages.
+    #[error("Cannot get {size} bytes in huge pages: are so many in /proc/sys/vm/nr_hugepages?")]
+    Huge {
         /// Bytes asked for.
         size: u64,
         /// Why not.
@@ -50,10 +69,23 @@ pub struct MemoryRange {
 }
 
 /// Creates `size` bytes of guest memory at the addresses of [`layout::ram`].
-pub fn create(size: u64) -> Result<GuestMemory, MemoryError> {
-    let file = Arc::new(memfd(c"guest-memory").map_err(MemoryError::Create)?);
+///
+/// # Errors
+///
+/// The host has no such memory.
+pub fn create(size: u64, pages: Pages) -> Result<GuestMemory, MemoryError> {
+    let flags = match pages {
+        Pages::Small => 0,
+        Pages::Huge => libc::MFD_HUGETLB,
+    };
+    let file = memfd(c"guest-memory", flags).map_err(MemoryError::Create)?;
     file.set_len(size)
         .map_err(|source| MemoryError::Size { size, source })?;
+    if pages == Pages::Huge {
+        // Now, when the pool's end is an error and not a signal.
+        allocate(&file, size).map_err(|source| MemoryError::Huge { size, source })?;
+    }
+    let file = Arc::new(file);
 
     let mut offset = 0;
     let mut ranges = Vec::new();
@@ -82,16 +114,26 @@ pub fn ranges(memory: &GuestMemory) -> impl Iterator<Item = MemoryRange> + '_ {
     })
 }
 
-/// An anonymous file in memory.
-pub fn memfd(name: &CStr) -> io::Result<File> {
+/// An anonymous file in memory, with `flags` of `memfd_create` beside `MFD_CLOEXEC`.
+fn memfd(name: &CStr, flags: libc::c_uint) -> io::Result<File> {
     // SAFETY: `name` is a terminated string; the call has no other memory operand.
-    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: `fd` was just created and nothing else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     Ok(File::from(fd))
+}
+
+/// Gives the first `len` bytes of `file` their pages.
+fn allocate(file: &File, len: u64) -> io::Result<()> {
+    let len = libc::off_t::try_from(len).map_err(io::Error::other)?;
+    // SAFETY: the call has no memory operand.
+    match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 #[cfg(test)]
@@ -102,7 +144,7 @@ mod tests {
 
     #[test]
     fn memory_is_shared_through_its_file() {
-        let memory = create(2 << 20).unwrap();
+        let memory = create(2 << 20, Pages::Small).unwrap();
         memory.write_slice(b"guest", GuestAddress(0x1000)).unwrap();
 
         let range = ranges(&memory).next().unwrap();
@@ -117,5 +159,17 @@ mod tests {
 
         assert_eq!(&seen, b"guest");
         assert_eq!((range.guest, range.len), (0, 2 << 20));
+    }
+
+    #[test]
+    fn huge_pages_beyond_the_pool_are_an_error() {
+        let error = create(1 << 50, Pages::Huge).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                MemoryError::Create(_) | MemoryError::Size { .. } | MemoryError::Huge { .. }
+            ),
+            "{error}"
+        );
     }
 }

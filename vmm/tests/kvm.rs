@@ -122,7 +122,7 @@ impl Machine {
             return None;
         }
         let vm = Arc::new(KvmVm::new().unwrap());
-        let ram = memory::create(RAM).unwrap();
+        let ram = memory::create(RAM, memory::Pages::Small).unwrap();
         let range = memory::ranges(&ram).next().unwrap();
         let slot = HostMemory {
             guest: 0,
@@ -144,7 +144,7 @@ impl Machine {
             kind: BarKind::Memory32,
             size: BAR_SIZE,
         });
-        let pages = memory::create(0x3000).unwrap();
+        let pages = memory::create(0x3000, memory::Pages::Small).unwrap();
         let at = memory::ranges(&pages).next().unwrap().host;
         let video = Box::new(move |address, _| Some(at + address));
         let device = Arc::new(Device {

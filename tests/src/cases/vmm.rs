@@ -30,7 +30,9 @@ pub fn vfio(context: &Context<'_>) -> Result<String> {
     };
     let card = Card::start(context.session, &options, &context.artefacts)?;
     let gpu = "vfio:$(cd /sys/bus/pci/drivers/vfio-pci && echo *:*:*.*)";
-    let remark = in_each_mode(context, Some(&card.socket(0)), gpu, "--vram 64M")?;
+    // In small pages the guest's memory would be more DMA windows than VFIO allows.
+    let options = "--vram 64M --hugepages";
+    let remark = in_each_mode(context, Some(&card.socket(0)), gpu, options)?;
     card.stop()?;
     Ok(remark)
 }

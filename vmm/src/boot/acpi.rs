@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn every_table_is_reachable_from_the_rsdp_and_sums_to_zero() {
-        let memory = crate::memory::create(2 << 20).unwrap();
+        let memory = crate::memory::create(2 << 20, crate::memory::Pages::Small).unwrap();
 
         write(&memory, 4, 2 << 20).unwrap();
 

@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn zero_page_names_command_line_initrd_and_memory() {
-        let memory = crate::memory::create(64 << 20).unwrap();
+        let memory = crate::memory::create(64 << 20, crate::memory::Pages::Small).unwrap();
         let header = setup_header {
             xloadflags: XLF_KERNEL_64,
             ..Default::default()
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn kernel_without_64_bit_entry_is_refused() {
-        let memory = crate::memory::create(2 << 20).unwrap();
+        let memory = crate::memory::create(2 << 20, crate::memory::Pages::Small).unwrap();
 
         let result = prepare(
             &memory,

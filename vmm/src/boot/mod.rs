@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn file_that_is_no_kernel_is_refused() {
-        let memory = crate::memory::create(16 << 20).unwrap();
+        let memory = crate::memory::create(16 << 20, crate::memory::Pages::Small).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[0x55; 4096]).unwrap();
         let source = BootSource {
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn initrd_goes_to_the_top_of_low_memory_page_aligned() {
-        let memory = crate::memory::create(16 << 20).unwrap();
+        let memory = crate::memory::create(16 << 20, crate::memory::Pages::Small).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[7; 5000]).unwrap();
 
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn initrd_that_would_overwrite_the_kernel_is_refused() {
-        let memory = crate::memory::create(16 << 20).unwrap();
+        let memory = crate::memory::create(16 << 20, crate::memory::Pages::Small).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[7; 5000]).unwrap();
 

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn start_info_names_the_initrd_as_its_module() {
-        let memory = crate::memory::create(64 << 20).unwrap();
+        let memory = crate::memory::create(64 << 20, crate::memory::Pages::Small).unwrap();
         let initrd = Initrd {
             address: 0x300_0000,
             size: 0x1234,

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use crate::boot::BootSource;
+use crate::memory::Pages;
 use crate::size::Size;
 use crate::virtio::DiskOptions;
 
@@ -32,6 +33,10 @@ pub struct GuestOptions {
     #[arg(long, value_name = "SIZE", default_value = "1G")]
     memory: Size,
 
+    /// Take the RAM from the host's pool of huge pages.
+    #[arg(long)]
+    hugepages: bool,
+
     /// Number of virtual CPUs.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_CPUS)))]
     cpus: u8,
@@ -50,6 +55,7 @@ struct GuestFile {
     initrd: Option<PathBuf>,
     cmdline: Option<String>,
     memory: Option<String>,
+    hugepages: Option<bool>,
     cpus: Option<u8>,
     disk: Option<Vec<String>>,
     console: Option<PathBuf>,
@@ -64,6 +70,8 @@ pub struct Guest {
     pub boot: BootSource,
     /// Its RAM.
     pub memory: Size,
+    /// What the host makes it of.
+    pub pages: Pages,
     /// Number of virtual CPUs.
     pub cpus: u8,
     /// Its disks.
@@ -86,6 +94,10 @@ impl GuestOptions {
                 cmdline: self.cmdline.clone(),
             },
             memory: self.memory,
+            pages: match self.hugepages {
+                true => Pages::Huge,
+                false => Pages::Small,
+            },
             cpus: self.cpus,
             disks: self.disk.clone(),
             console: None,
@@ -112,6 +124,7 @@ impl GuestOptions {
         if let Some(memory) = file.memory {
             options.memory = Size::from_str(&memory)?;
         }
+        options.hugepages = file.hugepages.unwrap_or(options.hugepages);
         if let Some(cpus) = file.cpus {
             if !(1..=MOST_CPUS).contains(&cpus) {
                 bail!("{cpus} virtual CPUs: 1 to {MOST_CPUS} are possible");
@@ -144,6 +157,7 @@ mod tests {
             initrd: None,
             cmdline: "quiet".into(),
             memory: Size::new(1 << 30),
+            hugepages: false,
             cpus: 2,
             disk: Vec::new(),
         }
@@ -156,7 +170,7 @@ mod tests {
     #[test]
     fn what_a_file_leaves_out_is_the_command_lines() {
         let guest = parse(
-            "name = \"web\"\ninitrd = \"a.cpio\"\nmemory = \"512M\"\ndisk = [\"root.img,ro\"]\n",
+            "name = \"web\"\nhugepages = true\ninitrd = \"a.cpio\"\nmemory = \"512M\"\ndisk = [\"root.img,ro\"]\n",
         )
         .unwrap();
 
@@ -167,6 +181,7 @@ mod tests {
             Some(Path::new("/guests/a.cpio"))
         );
         assert_eq!(guest.memory, Size::new(512 << 20));
+        assert_eq!(guest.pages, Pages::Huge);
         assert_eq!(guest.disks[0].path, Path::new("/guests/root.img"));
         assert!(guest.disks[0].read_only);
     }

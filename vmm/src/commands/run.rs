@@ -196,6 +196,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             console: args.console(guest, guests.len() == 1),
             boot: guest.boot.clone(),
             memory: guest.memory.bytes(),
+            pages: guest.pages,
             cpus: guest.cpus,
             disks: guest.disks.clone(),
             gpu,

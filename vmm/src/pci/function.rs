@@ -226,7 +226,7 @@ mod tests {
         let vm = Arc::new(TestVm::default());
         let interrupts = Interrupts::new(vm.clone());
         let space = AddressSpace::new();
-        let memory = memory::create(2 << 20).unwrap();
+        let memory = memory::create(2 << 20, memory::Pages::Small).unwrap();
         let host = PciHost::new(
             VmId(0),
             vm.clone(),

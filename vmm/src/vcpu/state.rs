@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn identity_map_ends_at_one_gib() {
-        let memory = crate::memory::create(2 << 20).unwrap();
+        let memory = crate::memory::create(2 << 20, crate::memory::Pages::Small).unwrap();
 
         identity_map(&memory).unwrap();
 

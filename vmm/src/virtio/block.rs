@@ -298,7 +298,7 @@ mod tests {
     }
 
     fn memory() -> GuestMemory {
-        crate::memory::create(2 << 20).unwrap()
+        crate::memory::create(2 << 20, crate::memory::Pages::Small).unwrap()
     }
 
     #[test]

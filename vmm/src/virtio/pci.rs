@@ -294,7 +294,7 @@ mod tests {
     fn device() -> (Arc<TestVm>, Arc<VirtioPci>) {
         let vm = Arc::new(TestVm::default());
         let interrupts = Interrupts::new(vm.clone());
-        let memory = crate::memory::create(2 << 20).unwrap();
+        let memory = crate::memory::create(2 << 20, crate::memory::Pages::Small).unwrap();
         let rng = Box::new(Rng::default());
         let device = VirtioPci::new(rng, 3, &interrupts, memory, Counter::default()).unwrap();
         (vm, device)

@@ -327,7 +327,10 @@ mod tests {
         transport.write(Register::QueueEnable, 1, 2);
         transport.write(Register::DeviceStatus, 15, 2);
 
-        let served = transport.serve(0, &crate::memory::create(2 << 20).unwrap());
+        let served = transport.serve(
+            0,
+            &crate::memory::create(2 << 20, crate::memory::Pages::Small).unwrap(),
+        );
 
         assert_eq!((served.interrupt, served.again), (None, false));
     }
