@@ -39,6 +39,15 @@ struct Use {
     writes: bool,
 }
 
+impl Use {
+    /// The channel, unless the program has freed it.
+    fn channel(&self) -> Option<Arc<Channel>> {
+        self.channel
+            .upgrade()
+            .filter(|channel| !channel.is_closed())
+    }
+}
+
 impl Buffer {
     /// The buffer behind a mapping.
     pub fn new(mapped: Mapped, layout: Layout) -> Self {
@@ -86,7 +95,7 @@ impl Buffer {
         let newer = |old: &Use| {
             std::ptr::eq(old.channel.as_ptr(), Arc::as_ptr(channel)) && (writes || !old.writes)
         };
-        uses.retain(|old| !newer(old) && old.channel.strong_count() > 0);
+        uses.retain(|old| !newer(old) && old.channel().is_some());
         uses.push(Use {
             channel: Arc::downgrade(channel),
             sequence,
@@ -105,7 +114,7 @@ impl Buffer {
         let waits: Vec<_> = uses
             .iter()
             .filter(|used| write || used.writes)
-            .filter_map(|used| Some((used.channel.upgrade()?, used.sequence)))
+            .filter_map(|used| Some((used.channel()?, used.sequence)))
             .collect();
         drop(uses);
         for (channel, sequence) in waits {

@@ -1,6 +1,7 @@
 //! A channel: its instance block, its ring, and the fences that tell how far it is.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,7 @@ pub struct Channel {
     fence: Mapped,
     ring: Mutex<Ring>,
     died: OnceLock<String>,
+    closed: AtomicBool,
 }
 
 struct Ring {
@@ -102,6 +104,7 @@ impl Channel {
                 since: Instant::now(),
             }),
             died: OnceLock::new(),
+            closed: AtomicBool::new(false),
         };
         channel.fill_instance(space.directory());
         Ok(channel)
@@ -279,6 +282,13 @@ impl Channel {
         // A dead channel is idle, too.
         let _ = self.idle();
         self.device.remove_channel(self.chid);
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// It is off the card: whoever still has it, as the driver's thread may for a moment, has
+    /// nothing to wait for.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Something that was submitted is not done.
