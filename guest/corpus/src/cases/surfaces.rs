@@ -22,20 +22,38 @@ const TEXTURE: Case = Case {
 /// The cases.
 pub const CASES: &[Case] = &[
     Case {
+        name: "cl_image_fetch",
+        aims: "reading an image without a sampler",
+        source: "KERNEL { uint i = get_global_id(0); float4 v = read_imagef(src, (int2)(15 - (int)(i % 16), (int)(i / 16)));
+            uint4 b = convert_uint4_rte(v * 255.0f); dst[i] = b.x | b.y << 8 | b.z << 16 | b.w << 24; }",
+        input: Input::Words(SIDE * SIDE),
+        extra: Extra::Texture(SIDE as u32, SIDE as u32),
+        reference: |s| each(256, |i| s[i / 16 * 16 + 15 - i % 16]),
+        ..OPENCL
+    },
+    Case {
         name: "cl_image_read",
         aims: "reading an image of bytes without filtering, clamped at its edges",
+        source: "constant sampler_t smp = CLK_NORMALIZED_COORDS_TRUE | CLK_ADDRESS_CLAMP_TO_EDGE | CLK_FILTER_NEAREST;
+            KERNEL { uint i = get_global_id(0); float2 at = ((float2)((int)(i % 16) * 2 - 5, (int)(i / 16) * 2 - 7) + 0.5f) / 16;
+            float4 v = read_imagef(src, smp, at); uint4 b = convert_uint4_rte(v * 255.0f); dst[i] = b.x | b.y << 8 | b.z << 16 | b.w << 24; }",
+        input: Input::Words(SIDE * SIDE),
+        extra: Extra::Texture(SIDE as u32, SIDE as u32),
+        reference: every_other_texel,
+        ..OPENCL
+    },
+    // Before GK104 only a texture's header says that coordinates are not normalised. Mesa's
+    // `nvc0_create_sampler_view` has that said of rectangle textures and buffers alone, and
+    // `nv50_sampler_state_create` ignores `unnormalized_coords`.
+    Case {
+        name: "cl_image_read_texels",
+        aims: "the same with coordinates in texels, which Mesa takes for normalised ones",
         source: "constant sampler_t smp = CLK_NORMALIZED_COORDS_FALSE | CLK_ADDRESS_CLAMP_TO_EDGE | CLK_FILTER_NEAREST;
             KERNEL { uint i = get_global_id(0); int2 at = (int2)((int)(i % 16) * 2 - 5, (int)(i / 16) * 2 - 7);
             float4 v = read_imagef(src, smp, at); uint4 b = convert_uint4_rte(v * 255.0f); dst[i] = b.x | b.y << 8 | b.z << 16 | b.w << 24; }",
         input: Input::Words(SIDE * SIDE),
         extra: Extra::Texture(SIDE as u32, SIDE as u32),
-        reference: |s| {
-            each(256, |i| {
-                let (x, y) = ((i % 16) as i64 * 2 - 5, (i / 16) as i64 * 2 - 7);
-                let at = |v: i64| v.clamp(0, 15) as usize;
-                s[at(y) * SIDE + at(x)]
-            })
-        },
+        reference: every_other_texel,
         ..OPENCL
     },
     Case {
@@ -173,6 +191,15 @@ pub const CASES: &[Case] = &[
         ..TEXTURE
     },
 ];
+
+/// Every other texel from 5 before the image on in x and 7 before it in y, clamped to its edges.
+fn every_other_texel(s: &[u32]) -> Vec<u32> {
+    each(256, |i| {
+        let (x, y) = ((i % 16) as i64 * 2 - 5, (i / 16) as i64 * 2 - 7);
+        let at = |v: i64| v.clamp(0, SIDE as i64 - 1) as usize;
+        s[at(y) * SIDE + at(x)]
+    })
+}
 
 /// Linear filtering at a quarter texel before the middle in x and behind it in y.
 fn filtered(s: &[u32], x: usize, y: usize, c: usize) -> f32 {
