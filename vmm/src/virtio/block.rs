@@ -1,7 +1,7 @@
 //! Disks (virtio 1.2, section 5.2) in raw files.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -111,13 +111,14 @@ pub struct Block {
 }
 
 impl Block {
-    /// Opens the image; a last sector that is not whole is not used.
+    /// Opens the image, a file or a disk of the host; a last sector that is not whole is not used.
     pub fn open(options: &DiskOptions) -> io::Result<Self> {
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .read(true)
             .write(!options.read_only)
             .open(&options.path)?;
-        let capacity = file.metadata()?.len() / SECTOR;
+        // The metadata of a disk of the host do not tell its length.
+        let capacity = file.seek(SeekFrom::End(0))? / SECTOR;
         Ok(Block {
             file,
             read_only: options.read_only,
