@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::account::{Cap, Engine, Settings, Usage};
 use crate::config::Config;
 use crate::policy::{Candidate, Choice, Rule, others_ready, rule};
-use crate::scheduler::{Decision, QUEUE, Submission};
+use crate::submission::{Decision, QUEUE, Submission};
 use crate::{MICROSECOND, Nanos};
 
 /// What the scheduler knows of a machine beyond its queues.

@@ -19,10 +19,12 @@ mod lane;
 mod policy;
 mod scheduler;
 pub mod sim;
+mod submission;
 
 pub use account::{Engine, Settings, SettingsError, Usage};
 pub use config::{Config, Lanes, Policy, UnknownPolicy};
-pub use scheduler::{Decision, QUEUE, Scheduler, Submission};
+pub use scheduler::Scheduler;
+pub use submission::{Decision, QUEUE, Submission};
 
 /// Nanoseconds of the caller's clock, or a span of them.
 pub type Nanos = u64;

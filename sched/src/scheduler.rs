@@ -3,54 +3,8 @@
 use crate::account::{Cap, Engine, Settings, SettingsError, Usage};
 use crate::config::{Config, Lanes};
 use crate::lane::{Channel, Lane, Machine};
+use crate::submission::{Decision, Submission};
 use crate::{Nanos, SECOND};
-
-/// Most submissions of a machine that wait one by one; later ones are merged.
-pub const QUEUE: usize = 256;
-
-/// A value of GP_PUT for a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Submission {
-    /// The machine.
-    pub vm: usize,
-    /// The card's number of the channel.
-    pub channel: usize,
-    /// What it is likely to use.
-    pub engine: Engine,
-    /// The value.
-    pub put: u32,
-    /// The channel was taken off its engine with this on it, and has to be made runnable.
-    pub resume: bool,
-}
-
-impl Submission {
-    /// A new one.
-    pub fn new(vm: usize, channel: usize, engine: Engine, put: u32) -> Self {
-        Self {
-            vm,
-            channel,
-            engine,
-            put,
-            resume: false,
-        }
-    }
-}
-
-/// What the card is to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// It gets this.
-    Dispatch(Submission),
-    /// This channel is to leave its engine; [`Scheduler::preempted`] says when it has.
-    Preempt {
-        /// Whose it is.
-        vm: usize,
-        /// The card's number of it.
-        channel: usize,
-    },
-    /// Nothing until something happens, or until then.
-    Sleep(Option<Nanos>),
-}
 
 /// The scheduler of one card.
 pub struct Scheduler {
@@ -207,6 +161,7 @@ impl Scheduler {
 mod tests {
     use super::*;
     use crate::config::Policy;
+    use crate::submission::QUEUE;
     use crate::{MICROSECOND, MILLISECOND};
 
     fn scheduler(policy: Policy, vms: usize) -> Scheduler {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use mmio::layout::pagetable::{Aperture, SMALL_SHIFT, VA_BITS};
 
-use super::client::Privilege;
 use super::epoch::Slot;
 use super::gate::Published;
+use super::mmu::Privilege;
 use super::{
     Access, BusError, Fault, FaultClient, FaultReason, FaultReport, FaultUnit, Guard, HubClient,
     Memory, PhysAddr, Space, Translation,

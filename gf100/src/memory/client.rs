@@ -4,19 +4,10 @@ use std::sync::Arc;
 
 use super::blocklinear::{self, GOB_BYTES, Layout, Rect};
 use super::tlb::Tlb;
-use super::{Access, BusError, Fault, Guard, HostSpan, Memory, PhysAddr, Word};
+use super::{Access, BusError, Fault, Guard, HostSpan, Memory, PhysAddr, Privilege, Word};
 
 /// What bulk accesses move under one guard.
 const CHUNK: usize = 1 << 20;
-
-/// What a client may reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Privilege {
-    /// Pages of user space.
-    User,
-    /// All pages: the hardware's own accesses to context memory, and the CPU's.
-    System,
-}
 
 /// One engine's view of one channel's address space, with a TLB.
 ///

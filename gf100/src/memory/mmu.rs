@@ -3,8 +3,16 @@
 use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Pde, Pte, SMALL_SHIFT, TablePointer};
 use mmio::layout::{instance, kind};
 
-use super::client::Privilege;
 use super::{Access, BusError, Fault, FaultReason, Guard, Memory, PhysAddr};
+
+/// What a client may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// Pages of user space.
+    User,
+    /// All pages: the hardware's own accesses to context memory, and the CPU's.
+    System,
+}
 
 /// An address space: what an instance block says about one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

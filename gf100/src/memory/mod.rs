@@ -43,7 +43,7 @@ use thiserror::Error;
 
 use self::aliases::Aliases;
 pub use self::bar::{BarId, BarWindow, Pramin};
-pub use self::client::{Client, Privilege};
+pub use self::client::Client;
 pub use self::dma::{DmaError, DmaSpace, Protection};
 use self::epoch::Epochs;
 pub use self::epoch::Flush;
@@ -52,7 +52,7 @@ pub use self::fault::{
 };
 use self::gate::Gate;
 pub use self::gate::Guard;
-pub use self::mmu::{Space, Translation};
+pub use self::mmu::{Privilege, Space, Translation};
 pub use self::span::{HostSpan, Word};
 pub use self::tables::Tables;
 pub use self::vram::Vram;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mmio::layout::pagetable::SMALL_SHIFT;
 
-use super::client::Privilege;
 use super::epoch::Slot;
+use super::mmu::Privilege;
 use super::{
     Access, BusError, Fault, FaultReason, Guard, HostSpan, Memory, PhysAddr, Shared, Space, Word,
 };

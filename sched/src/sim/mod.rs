@@ -22,7 +22,8 @@ use self::workload::Client;
 pub use self::workload::{Mix, Span, UnknownMix, Workload};
 use crate::account::{Engine, Settings};
 use crate::config::Config;
-use crate::scheduler::{Decision, Scheduler, Submission};
+use crate::scheduler::Scheduler;
+use crate::submission::{Decision, Submission};
 use crate::{MICROSECOND, Nanos, SECOND};
 
 /// What the card and its driver cost.
