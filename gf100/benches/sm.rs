@@ -13,7 +13,7 @@ use divan::{Bencher, counter::ItemsCount};
 use gf100::{
     engine::Pause,
     memory::{Memory, PhysAddr, Tables},
-    sm::{Launch, Multiprocessors, Outcome},
+    sm::{Launch, Multiprocessors, Outcome, Temp},
 };
 
 use self::asm::{cond::*, *};
@@ -70,6 +70,10 @@ impl Program {
         launch.block = [THREADS, 1, 1];
         launch.shared_size = 4 * THREADS;
         launch.local_pos_alloc = 64;
+        launch.temp = Temp {
+            address: DATA + DATA_LEN / 2,
+            size: DATA_LEN / 2,
+        };
         Self {
             sm: Multiprocessors::new(memory.clone()),
             launch,

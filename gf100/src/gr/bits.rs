@@ -233,6 +233,10 @@ pub mod compute {
     pub const LOCAL_BASE: u16 = 0x077c;
     /// The number of the grid, for programs to read.
     pub const GRIDID: u16 = 0x0780;
+    /// Memory for local memory, high word; the low word follows.
+    pub const TEMP_ADDRESS_HIGH: u16 = 0x0790;
+    /// Its bytes, likewise.
+    pub const TEMP_SIZE_HIGH: u16 = 0x0798;
     /// A texture's sampler has the number of the texture.
     pub const LINKED_TSC: u16 = 0x1234;
     /// Table of samplers, high word; low word and last number follow.

@@ -7,7 +7,7 @@ use super::bits::compute::{self, image};
 use super::classes::Class;
 use super::context::{COMPUTE_STAGE, Context};
 use crate::memory::PhysAddr;
-use crate::sm::{HeaderTable, Image, Launch};
+use crate::sm::{HeaderTable, Image, Launch, Temp};
 
 /// The grid that the methods of a channel describe; `argument` is that of the launch itself, and
 /// `multiprocessors` how many SMs the card has.
@@ -44,6 +44,10 @@ pub fn launch(
         shared_size: get(compute::SHARED_SIZE),
         local_pos_alloc: get(compute::LOCAL_POS_ALLOC) & compute::LOCAL_ALLOC,
         local_neg_alloc: get(compute::LOCAL_NEG_ALLOC) & compute::LOCAL_ALLOC,
+        temp: Temp {
+            address: address(compute::TEMP_ADDRESS_HIGH),
+            size: address(compute::TEMP_SIZE_HIGH),
+        },
         warp_cstack_size: get(compute::WARP_CSTACK_SIZE),
         gpr_alloc: get(compute::CP_GPR_ALLOC),
         local_base: get(compute::LOCAL_BASE),

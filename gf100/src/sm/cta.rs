@@ -104,8 +104,8 @@ pub struct Cta {
 }
 
 impl Cta {
-    /// Room for a CTA of the launch.
-    pub fn new(launch: &Launch, rows: usize) -> Self {
+    /// Room for a CTA of the launch, with local memory at a virtual address.
+    pub fn new(launch: &Launch, rows: usize, local: u64) -> Self {
         let warps = (launch.threads() as usize).div_ceil(LANES);
         let words = launch.shared_size as usize / 4;
         Self {
@@ -117,7 +117,10 @@ impl Cta {
                 clock_end: 0,
             },
             warps: (0..warps as u32)
-                .map(|n| Warp::new(n, rows, launch.warp_cstack_size))
+                .map(|n| {
+                    let local = local.wrapping_add(u64::from(n) * launch.warp_local());
+                    Warp::new(n, rows, launch.warp_cstack_size, local)
+                })
                 .collect(),
             states: vec![State::Done; warps],
             barriers: [Barrier::OPEN; BARRIERS],
@@ -173,7 +176,7 @@ impl Cta {
             flags: &mut warp.flags,
             flow: &mut warp.flow,
             warp: warp.number,
-            local: &mut warp.local,
+            local: warp.local,
             cta: &mut self.memory,
             env,
             client,

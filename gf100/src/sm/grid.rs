@@ -111,6 +111,9 @@ struct Run {
     failure: Mutex<Option<Failure>>,
     /// CTAs in flight while the grid is paused.
     suspended: Mutex<Vec<Cta>>,
+    /// What was made for CTAs and is free, and how many were made. No more are than threads are at
+    /// work at once.
+    spare: Mutex<(Vec<Cta>, u64)>,
     /// Helpers at work.
     busy: Mutex<usize>,
     idle: Condvar,
@@ -179,6 +182,7 @@ impl Multiprocessors {
                 stop: AtomicBool::new(false),
                 failure: Mutex::new(None),
                 suspended: Mutex::default(),
+                spare: Mutex::default(),
                 busy: Mutex::new(0),
                 idle: Condvar::new(),
             }),
@@ -199,7 +203,9 @@ impl Multiprocessors {
         // The calling thread is one of those at work.
         let work = run.suspended.lock().len() as u64
             + (run.ctas - run.started.load(Ordering::Relaxed).min(run.ctas));
-        let helpers = self.pool.helpers().min(work.saturating_sub(1) as usize);
+        // Each thread's CTA has local memory of its own.
+        let threads = work.min(run.env.lock().launch.local_areas());
+        let helpers = self.pool.helpers().min(threads.saturating_sub(1) as usize);
         for n in 0..helpers {
             *run.busy.lock() += 1;
             let helper = run.clone();
@@ -371,10 +377,8 @@ impl Run {
         let Ok(mut client) = self.client() else {
             return;
         };
-        let mut spare = None;
         while !asked() {
-            let next = self.next(&env, multiprocessor, spare.take());
-            let Some(mut cta) = next else {
+            let Some(mut cta) = self.next(&env, multiprocessor) else {
                 return;
             };
             loop {
@@ -383,7 +387,7 @@ impl Run {
                 });
                 match turn {
                     Ok(Turn::Done) => {
-                        spare = Some(cta);
+                        self.spare.lock().0.push(cta);
                         break;
                     }
                     Ok(Turn::More) => {}
@@ -404,7 +408,7 @@ impl Run {
     }
 
     /// A CTA to go on with, or to start with.
-    fn next(&self, env: &Environment, multiprocessor: u32, spare: Option<Cta>) -> Option<Cta> {
+    fn next(&self, env: &Environment, multiprocessor: u32) -> Option<Cta> {
         if let Some(cta) = self.suspended.lock().pop() {
             return Some(cta);
         }
@@ -417,9 +421,19 @@ impl Run {
         }
         let [x, y, _] = launch.grid.map(|n| u64::from(n & 0xffff));
         let id = [n % x, n / x % y, n / x / y].map(|n| n as u32);
-        let mut cta = spare.unwrap_or_else(|| Cta::new(launch, env.program.rows()));
+        let mut cta = self.room(env);
         cta.start(launch, id, multiprocessor % launch.multiprocessors.max(1));
         Some(cta)
+    }
+
+    /// Room for a CTA.
+    fn room(&self, env: &Environment) -> Cta {
+        let (spare, made) = &mut *self.spare.lock();
+        spare.pop().unwrap_or_else(|| {
+            let local = env.launch.local_area(*made);
+            *made += 1;
+            Cta::new(&env.launch, env.program.rows(), local)
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 
 use thiserror::Error;
 
+use super::lanes::LANES;
 use crate::memory::{Fault, PhysAddr};
 
 /// A constant buffer.
@@ -31,6 +32,29 @@ pub struct HeaderTable {
     pub address: u64,
     /// The last header's number.
     pub limit: u32,
+}
+
+/// Where the local memory of all warps in flight is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Temp {
+    /// TEMP_ADDRESS: virtual address.
+    pub address: u64,
+    /// TEMP_SIZE: bytes.
+    pub size: u64,
+}
+
+impl Temp {
+    /// The parts of so many bytes that it has room for.
+    fn parts(self, bytes: u64) -> u64 {
+        let unused = self.first().wrapping_sub(self.address);
+        self.size.saturating_sub(unused) / bytes
+    }
+
+    /// Where the first part is: at a row.
+    fn first(self) -> u64 {
+        const ROW: u64 = 4 * LANES as u64;
+        self.address.wrapping_add(ROW - 1) & !(ROW - 1)
+    }
 }
 
 /// An image: the arguments of the six `IMAGE` methods.
@@ -67,6 +91,8 @@ pub struct Launch {
     pub local_pos_alloc: u32,
     /// LOCAL_NEG_ALLOC: bytes of it below address 0.
     pub local_neg_alloc: u32,
+    /// Where local memory is kept.
+    pub temp: Temp,
     /// WARP_CSTACK_SIZE: bytes of a warp's stack of control flow.
     pub warp_cstack_size: u32,
     /// CP_GPR_ALLOC: registers of a thread.
@@ -116,8 +142,8 @@ pub enum LaunchError {
     /// More shared memory than there is.
     #[error("{0:#x} bytes of shared memory do not fit")]
     Shared(u32),
-    /// More local memory than there is.
-    #[error("{0:#x} bytes of local memory do not fit")]
+    /// More local memory than there is, for a thread or for a CTA.
+    #[error("{0:#x} bytes of local memory of a thread do not fit")]
     Local(u64),
 }
 
@@ -133,6 +159,7 @@ impl Launch {
             shared_size: 0,
             local_pos_alloc: 0,
             local_neg_alloc: 0,
+            temp: Temp::default(),
             warp_cstack_size: 0,
             gpr_alloc: 63,
             local_base: 0xff << 24,
@@ -173,11 +200,41 @@ impl Launch {
         if self.shared_size > MAX_SHARED {
             return Err(LaunchError::Shared(self.shared_size));
         }
-        let local = u64::from(self.local_pos_alloc) + u64::from(self.local_neg_alloc);
-        if local > u64::from(MAX_LOCAL) {
+        let local = self.local_size();
+        if local > u64::from(MAX_LOCAL) || self.local_areas() == 0 {
             return Err(LaunchError::Local(local));
         }
         Ok(())
+    }
+
+    /// Bytes of local memory of a thread.
+    fn local_size(&self) -> u64 {
+        u64::from(self.local_pos_alloc) + u64::from(self.local_neg_alloc)
+    }
+
+    /// Bytes of local memory of a warp.
+    pub(super) fn warp_local(&self) -> u64 {
+        self.local_size() * LANES as u64
+    }
+
+    /// Bytes of local memory of a CTA.
+    fn cta_local(&self) -> u64 {
+        self.warp_local() * self.threads().div_ceil(LANES as u64)
+    }
+
+    /// CTAs that TEMP has local memory for. A driver reckons with a part for each multiprocessor;
+    /// here they share it.
+    pub(super) fn local_areas(&self) -> u64 {
+        match self.cta_local() {
+            0 => u64::MAX,
+            bytes => self.temp.parts(bytes),
+        }
+    }
+
+    /// Virtual address of a CTA's local memory, of its first warp's.
+    pub(super) fn local_area(&self, number: u64) -> u64 {
+        let offset = number.wrapping_mul(self.cta_local());
+        self.temp.first().wrapping_add(offset)
     }
 }
 

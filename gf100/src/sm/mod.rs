@@ -44,5 +44,5 @@ mod warp;
 pub use grid::{Grid, Multiprocessors, Outcome};
 pub use launch::{
     CONSTANT_BUFFERS, ConstantBuffer, Failure, HeaderTable, IMAGES, Image, Launch, LaunchError,
-    SAMPLERS, TEXTURES, Trap, WarpError,
+    SAMPLERS, TEXTURES, Temp, Trap, WarpError,
 };

@@ -202,9 +202,8 @@ pub struct Warp {
     pub number: u32,
     /// Register rows, the sink at the end.
     pub regs: Vec<Row>,
-    /// Local memory: a row per word, from the lowest (negative) address on, as far as it was
-    /// written; the rest is 0.
-    pub local: Vec<Row>,
+    /// Virtual address of its local memory: a row per word, from the lowest (negative) address on.
+    pub local: u64,
     /// Predicates as lane masks; the last is always true.
     pub preds: [u32; 8],
     /// The condition code.
@@ -218,17 +217,20 @@ const ON_CHIP: usize = 16;
 /// Regions that fit each unit of stack memory, and the size of a unit.
 const PER_UNIT: usize = 48;
 const UNIT: u32 = 0x200;
+/// Bytes of stack memory that count; drivers give a warp 0x800.
+const MAX_CSTACK: u32 = 0x8000;
 
 impl Warp {
-    /// A warp of a CTA; see [`Warp::reset`].
+    /// A warp of a CTA with its local memory at a virtual address; see [`Warp::reset`].
     ///
-    /// The depth of the stack is as ENV `rnndb/graph/gf100_compute.xml WARP_CSTACK_SIZE` says.
-    pub fn new(number: u32, rows: usize, cstack_size: u32) -> Self {
-        let limit = ON_CHIP.max((cstack_size.min(1 << 20) / UNIT) as usize * PER_UNIT);
+    /// The depth of the stack is as ENV `rnndb/graph/gf100_compute.xml WARP_CSTACK_SIZE` says, up
+    /// to [`MAX_CSTACK`].
+    pub fn new(number: u32, rows: usize, cstack_size: u32, local: u64) -> Self {
+        let limit = ON_CHIP.max((cstack_size.min(MAX_CSTACK) / UNIT) as usize * PER_UNIT);
         Self {
             number,
             regs: vec![Row::ZERO; rows],
-            local: Vec::new(),
+            local,
             preds: [0, 0, 0, 0, 0, 0, 0, u32::MAX],
             flags: Flags::default(),
             flow: Flow::new(0, 0, limit),
@@ -243,7 +245,6 @@ impl Warp {
             _ => u32::MAX,
         };
         self.regs.fill(Row::ZERO);
-        self.local.clear();
         self.preds = [0, 0, 0, 0, 0, 0, 0, u32::MAX];
         self.flags = Flags::default();
         self.flow.reset(lanes, 0);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gf100::engine::Pause;
 use gf100::memory::{Memory, PhysAddr, Tables};
-use gf100::sm::{ConstantBuffer, HeaderTable, Image, Launch, Multiprocessors, Outcome};
+use gf100::sm::{ConstantBuffer, HeaderTable, Image, Launch, Multiprocessors, Outcome, Temp};
 
 use super::Bytes;
 
@@ -103,6 +103,10 @@ fn shape(launch: &mut Launch, script: &mut Bytes<'_>) -> Option<()> {
     launch.gpr_alloc = u32::from(script.u8()?);
     launch.shared_size = u32::from(script.u16()?);
     launch.local_pos_alloc = u32::from(script.u8()?) << 4;
+    launch.temp = Temp {
+        address: DATA + u64::from(script.u8()?),
+        size: u64::from(script.u8()?) << 12,
+    };
     launch.warp_cstack_size = u32::from(script.u8()?) << 5;
     for constants in &mut launch.constants {
         *constants = ConstantBuffer {

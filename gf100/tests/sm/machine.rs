@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gf100::{
     engine::Pause,
     memory::{Memory, PhysAddr, Tables},
-    sm::{ConstantBuffer, Launch, Multiprocessors, Outcome, Trap, WarpError},
+    sm::{ConstantBuffer, Launch, Multiprocessors, Outcome, Temp, Trap, WarpError},
 };
 
 const MIB: u64 = 1 << 20;
@@ -14,6 +14,11 @@ pub const CODE: u64 = 16 * MIB;
 /// Where data are.
 pub const DATA: u64 = 32 * MIB;
 const LEN: u64 = 8 * MIB;
+/// Where local memory is, and how much of it there is.
+pub const TEMP: Temp = Temp {
+    address: DATA + 4 * MIB,
+    size: 2 * MIB,
+};
 /// Where constant buffers are.
 const CONSTANTS: u64 = DATA + 7 * MIB;
 
@@ -31,7 +36,8 @@ impl Machine {
         for area in [CODE, DATA] {
             tables.map(area, PhysAddr::vram(area), LEN, true);
         }
-        let launch = Launch::new(tables.instance(), CODE);
+        let mut launch = Launch::new(tables.instance(), CODE);
+        launch.temp = TEMP;
         let machine = Self {
             sm: Multiprocessors::new(memory.clone()),
             memory,

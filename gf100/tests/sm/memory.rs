@@ -1,10 +1,10 @@
 //! Memory: global, shared, local and constant, and what happens to many at once.
 
-use gf100::sm::WarpError;
+use gf100::sm::{Failure, LaunchError, Outcome, WarpError};
 
 use crate::{
     asm::{cond::*, *},
-    machine::{DATA, Machine},
+    machine::{DATA, Machine, TEMP},
     program, threaded,
 };
 
@@ -257,6 +257,44 @@ fn local_memory_is_each_threads_own() {
     machine.done();
     let expected: Vec<u32> = (0..64).map(|n| n + 2 * (n + 100)).collect();
     assert_eq!(machine.get(0, 64), expected);
+}
+
+#[test]
+fn local_memory_is_in_temp_a_row_of_lanes_for_each_word() {
+    let code = threaded![
+        st_local(0, ty::B32, RZ, 0x4),
+        ld_local(8, ty::B32, RZ, 0x4),
+        st(8, ty::B32, 4, 0),
+        exit(),
+    ];
+    let mut machine = Machine::new(&code).threads(64);
+    machine.launch.local_pos_alloc = 0x10;
+    machine.done();
+    assert_eq!(machine.get(0, 64), (0..64).collect::<Vec<u32>>());
+    // Four words of 32 lanes are a warp's.
+    let temp = TEMP.address - DATA;
+    for warp in 0..2 {
+        let row = machine.get(temp + 512 * u64::from(warp) + 128, 32);
+        let lanes: Vec<u32> = (32 * warp..32 * warp + 32).collect();
+        assert_eq!(row, lanes, "warp {warp}");
+    }
+}
+
+#[test]
+fn local_memory_that_temp_has_no_room_for_is_refused_and_what_is_not_mapped_faults() {
+    let code = threaded![st_local(0, ty::B32, RZ, 0), exit()];
+    let mut machine = Machine::new(&code).threads(64);
+    machine.launch.local_pos_alloc = 0x10;
+    machine.launch.temp.size = 1023;
+    let refused = machine.sm.launch(machine.launch.clone()).err();
+    assert_eq!(refused, Some(LaunchError::Local(0x10)));
+    machine.launch.temp.size = 1024;
+    machine.done();
+    machine.launch.temp.address = 1 << 39;
+    assert!(matches!(
+        machine.run(),
+        Outcome::Failed(Failure::Fault(fault)) if fault.va == 1 << 39
+    ));
 }
 
 #[test]

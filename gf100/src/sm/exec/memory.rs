@@ -1,14 +1,17 @@
 //! Loads and stores of local and shared memory.
 
 use super::{Cx, Halt, Inst};
+use crate::memory::{Access, HostSpan};
 use crate::sm::{
     decode::{MemType, Pred, Window},
-    lanes::{LANES, Row, each, for_each, map, mask_of},
+    lanes::{LANES, each, for_each, map, mask_of},
     launch::WarpError,
 };
 
 /// Bytes of the windows onto local and shared memory.
 pub const WINDOW: u64 = 1 << 24;
+/// Bytes of a word of local memory, of all lanes of a warp.
+const ROW_BYTES: u64 = 4 * LANES as u64;
 /// Addresses of local and shared memory have this many bits.
 pub const WINDOW_MASK: u32 = (1 << 24) - 1;
 
@@ -48,28 +51,40 @@ impl Cx<'_> {
         }
     }
 
-    /// The index of a word of local memory, by its 24-bit address.
-    fn local_word(&self, address: u32) -> Result<usize, WarpError> {
+    /// The virtual address of a word of local memory, of all lanes, by its 24-bit address.
+    fn local_row(&self, address: u32) -> Result<u64, WarpError> {
         let launch = &self.env.launch;
         let size = launch.local_pos_alloc + launch.local_neg_alloc;
         let at = address.wrapping_add(launch.local_neg_alloc) & WINDOW_MASK;
         match at < size {
-            true => Ok(at as usize / 4),
+            true => Ok(self.local.wrapping_add(u64::from(at / 4) * ROW_BYTES)),
             false => Err(WarpError::OorAddr),
         }
     }
 
+    /// A lane's word of local memory, to be accessed as `access` says.
+    fn local_word(
+        &mut self,
+        address: u32,
+        lane: usize,
+        access: Access,
+    ) -> Result<HostSpan<'_>, Halt> {
+        let va = self.local_row(address)?.wrapping_add(4 * lane as u64);
+        Ok(self.client.page(self.guard, va, access)?)
+    }
+
     /// A word of local or shared memory.
-    pub fn window_load(&self, window: Window, address: u32, lane: usize) -> Result<u32, WarpError> {
+    pub fn window_load(&mut self, window: Window, address: u32, lane: usize) -> Result<u32, Halt> {
         match window {
             Window::Local => {
-                let at = self.local_word(address)?;
-                Ok(self.local.get(at).map_or(0, |row| row.0[lane]))
+                let word = self.local_word(address, lane, Access::Read)?;
+                // Rows do not cross pages.
+                Ok(word.load(0).unwrap_or(0))
             }
             Window::Shared => {
                 let words = &self.cta.shared;
                 let at = (address & WINDOW_MASK) as usize / 4;
-                words.get(at).copied().ok_or(WarpError::OorAddr)
+                Ok(words.get(at).copied().ok_or(WarpError::OorAddr)?)
             }
         }
     }
@@ -82,39 +97,33 @@ impl Cx<'_> {
         lane: usize,
         value: u32,
         mask: u32,
-    ) -> Result<(), WarpError> {
-        let word = match window {
+    ) -> Result<(), Halt> {
+        match window {
             Window::Local => {
-                let at = self.local_word(address)?;
-                &mut self.local_row(at).0[lane]
+                let word = self.local_word(address, lane, Access::Write)?;
+                let old = word.load(0).unwrap_or(0);
+                // The page has the row and may be written, or there would be none.
+                let _stored = word.store(0, old & !mask | value & mask);
             }
             Window::Shared => {
                 let at = (address & WINDOW_MASK) as usize / 4;
-                self.cta.shared.get_mut(at).ok_or(WarpError::OorAddr)?
+                let word = self.cta.shared.get_mut(at).ok_or(WarpError::OorAddr)?;
+                *word = *word & !mask | value & mask;
             }
-        };
-        *word = *word & !mask | value & mask;
-        Ok(())
-    }
-
-    /// A row of local memory, to be written.
-    fn local_row(&mut self, at: usize) -> &mut Row {
-        if at >= self.local.len() {
-            self.local.resize(at + 1, Row::ZERO);
         }
-        &mut self.local[at]
+        Ok(())
     }
 
     /// One lane's load from a window.
     pub fn lane_load(
-        &self,
+        &mut self,
         window: Window,
         ty: MemType,
         address: u32,
         lane: usize,
-    ) -> Result<Words, WarpError> {
+    ) -> Result<Words, Halt> {
         if !address.is_multiple_of(ty.bytes()) {
-            return Err(WarpError::MisalignedAddr);
+            return Err(WarpError::MisalignedAddr.into());
         }
         let mut words = [0; 4];
         for (n, word) in words.iter_mut().take(ty.regs() as usize).enumerate() {
@@ -132,9 +141,9 @@ impl Cx<'_> {
         address: u32,
         lane: usize,
         words: &Words,
-    ) -> Result<(), WarpError> {
+    ) -> Result<(), Halt> {
         if !address.is_multiple_of(ty.bytes()) {
-            return Err(WarpError::MisalignedAddr);
+            return Err(WarpError::MisalignedAddr.into());
         }
         let shift = 8 * (address & 3);
         match ty {
@@ -210,21 +219,21 @@ fn shared_words(cx: &Cx<'_>, addresses: &[u32; LANES], ty: MemType) -> Option<[u
     fine.then(|| map(|lane| at[lane] / 4))
 }
 
-/// The first word of local memory that all active lanes mean, if it is the same and they are all
-/// there.
+/// The virtual address of the first word of local memory that all active lanes mean, if it is the
+/// same and they are all there.
 #[inline(always)]
 fn same_local_word(
     cx: &Cx<'_>,
     addresses: &[u32; LANES],
     ty: MemType,
-) -> Result<Option<usize>, WarpError> {
+) -> Result<Option<u64>, WarpError> {
     let first = addresses[cx.mask.trailing_zeros() as usize % LANES];
     let others = cx.mask & mask_of(|lane| addresses[lane] != first);
     if others != 0 || !first.is_multiple_of(ty.bytes()) {
         return Ok(None);
     }
-    cx.local_word(first.wrapping_add(ty.bytes() - 4))?;
-    cx.local_word(first).map(Some)
+    cx.local_row(first.wrapping_add(ty.bytes() - 4))?;
+    cx.local_row(first).map(Some)
 }
 
 /// Whole words, which have faster ways than bytes.
@@ -255,8 +264,9 @@ pub fn load(
         Window::Local if is_words(ty) => {
             if let Some(at) = same_local_word(cx, &addresses, ty)? {
                 for n in 0..ty.regs() as u16 {
-                    let row = cx.local.get(at + usize::from(n));
-                    let out = row.map_or([0; LANES], |row| row.0);
+                    let va = at.wrapping_add(u64::from(n) * ROW_BYTES);
+                    let row = cx.client.page(cx.guard, va, Access::Read)?;
+                    let out = row.load_words::<LANES>(0).unwrap_or([0; LANES]);
                     cx.write(i.dst + n, &out);
                 }
                 return Ok(());
@@ -298,7 +308,16 @@ pub fn store(
             if let Some(at) = same_local_word(cx, &addresses, ty)? {
                 for n in 0..ty.regs() as u16 {
                     let (data, mask) = (*cx.row_at(i.src[1], n), cx.mask);
-                    cx.local_row(at + usize::from(n)).merge(&data, mask);
+                    let va = at.wrapping_add(u64::from(n) * ROW_BYTES);
+                    let row = cx.client.page(cx.guard, va, Access::Write)?;
+                    // The page has the row and may be written, or there would be none.
+                    if mask == u32::MAX {
+                        let _stored = row.store_words(0, &data);
+                    } else {
+                        for_each(mask, |lane| {
+                            let _stored = row.store(4 * lane, data[lane]);
+                        });
+                    }
                 }
                 return Ok(());
             }

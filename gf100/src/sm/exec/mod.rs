@@ -49,8 +49,8 @@ pub struct Cx<'a> {
     pub flow: &'a mut Flow,
     /// The warp's number in the CTA.
     pub warp: u32,
-    /// The warp's local memory.
-    pub local: &'a mut Vec<Row>,
+    /// Virtual address of the warp's local memory.
+    pub local: u64,
     /// The CTA's memory.
     pub cta: &'a mut CtaMemory,
     /// The grid.
