@@ -15,7 +15,6 @@ mod ce;
 mod clock;
 mod config;
 pub mod engine;
-mod falcon;
 mod fifo;
 mod format;
 mod gr;

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use mmio::Hit;
 use mmio::regs::{falcon, ppmu};
+use mmio::{FalconPorts, Hit};
+use parking_lot::Mutex;
 
 use crate::block::Block;
-use crate::falcon::Falcon;
 use crate::shared::Shared;
 
 /// Bit of `UC_CTRL` that starts the processor.
@@ -22,7 +22,7 @@ const PMU_TO_HOST_RING: u32 = 0x80 << 16 | 0x580;
 /// The unit.
 pub struct Pmu {
     shared: Arc<Shared>,
-    falcon: Falcon,
+    falcon: Mutex<FalconPorts>,
 }
 
 impl Pmu {
@@ -30,14 +30,16 @@ impl Pmu {
     pub fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            falcon: Falcon::new(),
+            falcon: Mutex::default(),
         }
     }
 }
 
 impl Block for Pmu {
     fn read(&self, at: Hit) -> Option<u32> {
-        self.falcon.read(at.register.id.offset() - falcon::PMU)
+        self.falcon
+            .lock()
+            .read(at.register.id.offset() - falcon::PMU)
     }
 
     fn write(&self, at: Hit, value: u32) -> bool {
@@ -51,14 +53,14 @@ impl Block for Pmu {
                 }
                 // DMA of code is instant.
                 falcon::offset::DMACTL => return true,
-                offset => return self.falcon.write(offset, value),
+                offset => return self.falcon.lock().write(offset, value),
             },
         }
         false
     }
 
     fn reset(&self) {
-        self.falcon.reset();
+        *self.falcon.lock() = FalconPorts::default();
         for register in falcon::PMU_REGISTERS.iter().chain(ppmu::REGISTERS) {
             self.shared
                 .registers

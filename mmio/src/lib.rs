@@ -18,10 +18,12 @@ mod access;
 pub mod layout;
 mod map;
 pub mod policy;
+mod ports;
 mod register;
 pub mod regs;
 pub mod trace;
 
 pub use access::{Access, Bar, Direction, VmId, Width};
 pub use map::{Hit, RegisterMap};
+pub use ports::FalconPorts;
 pub use register::{Kind, RegId, Register, Unit};

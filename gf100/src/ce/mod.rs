@@ -11,17 +11,16 @@ mod remap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use mmio::Hit;
 use mmio::layout::instance;
 use mmio::regs::falcon::{self, offset};
 use mmio::regs::{pce, pmc};
+use mmio::{FalconPorts, Hit};
 use parking_lot::Mutex;
 
 use self::copy::{End, Job, Scratch};
 use self::methods::{Action, CONTEXT_SIZE, Exec, INDICES, Refusal, STATE_WORDS, State};
 use crate::block::Block;
 use crate::engine::{ChannelRef, Engine, EngineId, Method, Pause, Stop, Waker};
-use crate::falcon::Falcon;
 use crate::memory::{
     Access, Client, Fault, FaultClient, FaultReason, FaultReport, FaultUnit, HubClient, Privilege,
 };
@@ -41,7 +40,7 @@ pub struct CopyEngine {
     shared: Arc<Shared>,
     /// 0 or 1.
     number: u32,
-    falcon: Falcon,
+    falcon: Mutex<FalconPorts>,
     interrupts: Mutex<Interrupts>,
     /// The firmware waits for an acknowledgement.
     waiting: AtomicBool,
@@ -82,7 +81,7 @@ impl CopyEngine {
         let engine = Self {
             shared,
             number: number & 1,
-            falcon: Falcon::new(),
+            falcon: Mutex::default(),
             interrupts: Mutex::default(),
             waiting: AtomicBool::new(false),
             waker: OnceLock::new(),
@@ -364,7 +363,7 @@ impl Block for CopyEngine {
         let place = at.register.offset_of(at.index) - self.base();
         match place {
             offset::INTR => Some(self.interrupts.lock().pending.bits()),
-            _ => self.falcon.read(place),
+            _ => self.falcon.lock().read(place),
         }
     }
 
@@ -390,13 +389,13 @@ impl Block for CopyEngine {
                 self.change(|interrupts| interrupts.enabled |= pce::INTR_EN_VALUE);
                 return false;
             }
-            _ => return self.falcon.write(place, value),
+            _ => return self.falcon.lock().write(place, value),
         }
         true
     }
 
     fn reset(&self) {
-        self.falcon.reset();
+        *self.falcon.lock() = FalconPorts::default();
         self.power_on();
         self.resets.fetch_add(1, Ordering::AcqRel);
         self.change(|interrupts| *interrupts = Interrupts::default());

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use mmio::FalconPorts;
 use mmio::regs::{falcon, pgraph};
 use parking_lot::Mutex;
 
@@ -15,7 +16,6 @@ use super::bits::fecs_error;
 use super::classes::Class;
 use super::context::{self, Context, Firmware, RegisterWrite};
 use super::front::Front;
-use crate::falcon::Falcon;
 use crate::memory::{BusError, Client, Memory, PhysAddr, Privilege};
 use crate::shared::Shared;
 
@@ -71,8 +71,8 @@ const EMPTY_IMAGE: u32 = 0x100;
 pub struct Fecs {
     shared: Arc<Shared>,
     front: Arc<Front>,
-    hub: Falcon,
-    gpc: Falcon,
+    hub: Mutex<FalconPorts>,
+    gpc: Mutex<FalconPorts>,
     state: Mutex<State>,
 }
 
@@ -97,8 +97,8 @@ impl Fecs {
         Self {
             shared,
             front,
-            hub: Falcon::new(),
-            gpc: Falcon::new(),
+            hub: Mutex::default(),
+            gpc: Mutex::default(),
             state: Mutex::new(state),
         }
     }
@@ -111,20 +111,20 @@ impl Fecs {
     /// A load of a falcon's register; `None` if it holds what is in the register file.
     pub fn read(&self, offset: u32) -> Option<u32> {
         match offset {
-            falcon::GPCCS.. => self.gpc.read(offset - falcon::GPCCS),
-            _ => self.hub.read(offset - falcon::FECS),
+            falcon::GPCCS.. => self.gpc.lock().read(offset - falcon::GPCCS),
+            _ => self.hub.lock().read(offset - falcon::FECS),
         }
     }
 
     /// A store to a falcon's register; `false` if the register file is to take it.
     pub fn write(&self, offset: u32, value: u32) -> bool {
         if offset >= falcon::GPCCS {
-            return self.gpc.write(offset - falcon::GPCCS, value);
+            return self.gpc.lock().write(offset - falcon::GPCCS, value);
         }
         match offset - falcon::FECS {
             falcon::offset::UC_CTRL if value & START != 0 => self.start(),
             falcon::offset::INTR_SET if value & CHANNEL_SWITCH != 0 => self.switch(),
-            offset => return self.hub.write(offset, value),
+            offset => return self.hub.lock().write(offset, value),
         }
         true
     }
@@ -243,8 +243,8 @@ impl Fecs {
 
     /// Back to power-on state.
     pub fn reset(&self) {
-        self.hub.reset();
-        self.gpc.reset();
+        *self.hub.lock() = FalconPorts::default();
+        *self.gpc.lock() = FalconPorts::default();
         let mut state = self.state.lock();
         state.context = Context::new();
         state.client.unbind();

@@ -22,6 +22,11 @@ pub const FECS: u32 = 0x409000;
 /// Base of the context switcher's GPC falcons, broadcast.
 pub const GPCCS: u32 = 0x41a000;
 
+/// Bit of a memory port's control: a store moves the port on.
+pub const AUTO_INCREMENT_WRITE: u32 = 1 << 24;
+/// Bit of a memory port's control: a load moves the port on.
+pub const AUTO_INCREMENT_READ: u32 = 1 << 25;
+
 /// Places of the registers, from the base of their falcon.
 pub mod offset {
     /// Raises interrupts from outside.
