@@ -33,8 +33,8 @@ exec chroot /debian /usr/bin/env -i HOME=/tmp PATH=/run/programs:/usr/bin:/usr/s
     RUSTICL_ENABLE=nouveau \"$@\"
 ";
 
-/// Memory that Mesa's compilers need beside a guest's, in MiB.
-const MEMORY_MIB: u32 = 2048;
+/// Memory that a guest with Mesa's compilers needs, in MiB.
+pub const MEMORY_MIB: u32 = 2048;
 
 /// Puts `programs`, which may need Debian's libraries, and the means to run commands into `files`.
 /// They have to hold [`MODULES`].
@@ -53,5 +53,10 @@ pub fn attach(machine: &mut Machine, testbed: &Testbed) {
     machine.devices.push(Device::Disk {
         image: testbed.disk(),
     });
-    machine.steps.push(Step::new(STEP, MOUNT));
+    machine.steps.push(mount());
+}
+
+/// The step that mounts the disk, which has to be the machine's first one.
+pub fn mount() -> Step {
+    Step::new(STEP, MOUNT)
 }

@@ -8,6 +8,7 @@
 mod card;
 pub mod cases;
 mod console;
+mod corpus;
 mod cpio;
 pub mod debian;
 mod dmesg;

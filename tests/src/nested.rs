@@ -20,8 +20,14 @@ pub const INITRAMFS: &str = "/guest/initramfs.cpio";
 /// Words for the inner guest's command line: its kernel keeps the serial port to the steps.
 pub const PARAMETERS: &str = "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic";
 
-/// What the outer machine needs for KVM and for handing out devices.
-const MODULES: &[&str] = &["kvm-amd", "vfio-pci", "vfio_iommu_type1"];
+/// What the outer machine needs for KVM, for handing out devices and for a disk.
+const MODULES: &[&str] = &[
+    "kvm-amd",
+    "vfio-pci",
+    "vfio_iommu_type1",
+    "virtio_pci",
+    "virtio_blk",
+];
 
 /// Huge pages of a machine with a card: the RAM of the guest that [`run_guest`] starts, and some.
 const HUGE_PAGES: u32 = 264;
@@ -36,6 +42,9 @@ for function in /sys/bus/pci/devices/*; do
     [ -e $function/driver ] || exit 1
 done
 ls /dev/vfio";
+
+/// The disk that [`attach_disk`] adds, in the outer machine.
+pub const DISK: &str = "/dev/vda";
 
 /// A machine that can run `inner` with the `gpuvm` program, which has to be a static one. With
 /// `card`, the socket of a card, that card is in the machine and bound to `vfio-pci`.
@@ -79,4 +88,13 @@ pub fn run_guest(gpu: &str, mode: &str, options: &str) -> String {
         "gpuvm run --kernel {KERNEL} --initrd {INITRAMFS} --cmdline '{PARAMETERS}' --memory 512M \
          --gpu {gpu} --mode {mode} {options} --stats"
     )
+}
+
+/// Gives the outer machine the testbed's disk, as [`DISK`], to hand on.
+pub fn attach_disk(machine: &mut Machine, testbed: &Testbed) {
+    machine.devices.push(Device::Disk {
+        image: testbed.disk(),
+    });
+    let script = format!("modprobe virtio_pci && modprobe virtio_blk && ls {DISK}");
+    machine.steps.push(Step::new("disk", script));
 }

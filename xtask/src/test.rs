@@ -20,11 +20,14 @@ use crate::{
 
 /// Cases that only `cargo xtask e2e NAME` runs: `ablation` and `soak` take many minutes under
 /// emulation, `vfio` has not been run to its end yet, `two-vms`, `sched` and `hostile` run two
-/// machines at once, `opencl-vgpu` repeats `opencl` where `vgpu` has been, and `piglit` takes an hour.
+/// machines at once, `opencl-vgpu`, `opencl-vmm` and `glcompute-vgpu` repeat what was run on the card
+/// where `vgpu` and `vmm` have been, and `piglit` takes an hour.
 const BY_NAME_ONLY: &[&str] = &[
     "ablation",
+    "glcompute-vgpu",
     "hostile",
     "opencl-vgpu",
+    "opencl-vmm",
     "piglit",
     "sched",
     "soak",

@@ -2,7 +2,6 @@
 
 mod ablation;
 mod corpus;
-mod glcompute;
 mod gputest;
 mod hostile;
 mod opencl;
@@ -57,17 +56,27 @@ pub const CASES: &[Case] = &[
     Case {
         name: "glcompute",
         about: "packaged Mesa compiles and runs GLSL kernels, and every result is right",
-        run: glcompute::run,
+        run: corpus::gl_on_card,
+    },
+    Case {
+        name: "glcompute-vgpu",
+        about: "the same on a virtual GPU",
+        run: corpus::gl_on_vgpu,
     },
     Case {
         name: "opencl",
-        about: "packaged Mesa compiles and runs OpenCL workloads, and every result is right",
+        about: "packaged Mesa compiles and runs OpenCL kernels and workloads, and the results are right",
         run: opencl::on_card,
     },
     Case {
         name: "opencl-vgpu",
         about: "the same on a virtual GPU",
         run: opencl::on_vgpu,
+    },
+    Case {
+        name: "opencl-vmm",
+        about: "some of the same on a virtual GPU of gpuvm run, on KVM",
+        run: opencl::on_vmm,
     },
     Case {
         name: "reload",

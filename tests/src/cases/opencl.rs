@@ -1,10 +1,12 @@
 //! OpenCL as Debian packages it, on nouveau, on the card.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::{Context, quiet};
-use crate::{Outcome, Step, debian};
+use super::{Context, corpus, quiet, quiet_log};
+use crate::{Initramfs, Outcome, Step, corpus::Place, debian, nested};
 
 /// What rusticl calls a GF100.
 const DEVICE: &str = "NVC0";
@@ -14,6 +16,9 @@ const VRAM_MIB: u32 = 512;
 
 /// How long the guest may take, in seconds: most of it goes to the compiler, under emulation.
 const TIME_OUT: u64 = 600;
+
+/// Workloads for where every access to the card takes long.
+const SOME: &str = "nop madd bfs hotspot lud srad2";
 
 /// A line of `rodinia --json`.
 #[derive(Deserialize)]
@@ -42,9 +47,44 @@ pub fn on_vgpu(context: &Context<'_>) -> Result<String> {
     run(context, 1)
 }
 
+/// On a virtual GPU of the project's own VMM, which KVM runs in an emulated machine.
+pub fn on_vmm(context: &Context<'_>) -> Result<String> {
+    let modules = [debian::MODULES, &["nouveau"]].concat();
+    let mut files = Initramfs::new(context.testbed, context.kernel, &modules)?;
+    debian::add_to(&mut files, context.debian_tools)?;
+    files.add_steps(&[
+        Step::new("probe", "modprobe nouveau && ls /dev/dri/renderD128"),
+        debian::mount(),
+        Step::new("workloads", format!("debian rodinia {SOME} --json")),
+    ]);
+    let (testbed, kernel) = (context.testbed, context.kernel);
+    let mut machine = nested::machine(testbed, kernel, &context.gpuvm, &files, None)?;
+    nested::attach_disk(&mut machine, testbed);
+    machine.memory_mib += debian::MEMORY_MIB;
+    machine.time_out = Duration::from_secs(TIME_OUT);
+    let script = format!(
+        "gpuvm run --kernel {} --initrd {} --cmdline '{}' --cpus 2 --memory {}M --disk {},ro \
+         --gpu soft --mode fv --vram {VRAM_MIB}M",
+        nested::KERNEL,
+        nested::INITRAMFS,
+        nested::PARAMETERS,
+        debian::MEMORY_MIB,
+        nested::DISK
+    );
+    machine.steps.push(Step::new("vmm", script));
+    let outcome = machine.run(context.session, testbed, &context.artefacts)?;
+    for step in ["vmm", "probe", debian::STEP] {
+        outcome.step(step)?;
+    }
+    let count = all_right(&outcome, "workloads")?;
+    outcome.inner.iter().try_for_each(quiet_log)?;
+    Ok(format!("{count} workloads"))
+}
+
 fn run(context: &Context<'_>, vgpus: u16) -> Result<String> {
     let steps = vec![
         Step::new("clinfo", "debian clinfo --list"),
+        corpus::step(Place::Opencl),
         Step::new("workloads", "debian rodinia all --size small --json"),
     ];
     let card = context.card(VRAM_MIB, vgpus, &[])?;
@@ -58,9 +98,10 @@ fn run(context: &Context<'_>, vgpus: u16) -> Result<String> {
         devices.contains(DEVICE),
         "clinfo lists no {DEVICE}: {devices}"
     );
-    let count = all_right(&outcome, "workloads")?;
+    let kernels = corpus::verdict(&outcome, Place::Opencl)?;
+    let workloads = all_right(&outcome, "workloads")?;
     quiet(&outcome)?;
-    Ok(format!("{count} workloads"))
+    Ok(format!("{kernels}, {workloads} workloads"))
 }
 
 /// Checks that each run of a step with `rodinia --json` was right and on the card; how many.

@@ -3,60 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
 
 use super::Rig;
+use crate::corpus::{Place, Report};
 
 /// How long one run over all cases of an interface may take.
 const LIMIT: Duration = Duration::from_secs(600);
 /// Fewest cases of both interfaces together.
 const CASES: usize = 60;
 
-/// Cases that may be wrong: where, which, and why.
-const EXCUSED: [(&str, &str, &str); 6] = [
-    (
-        "llvmpipe",
-        "gl_double_arithmetic",
-        "its fma of doubles rounds twice",
-    ),
-    (
-        "opencl",
-        "cl_long_multiply_high",
-        "Mesa's split64MulMad makes the low half of the product",
-    ),
-    (
-        "opencl",
-        "cl_long_shift_wrapped",
-        "NIR drops the mask of the count, Mesa's handleShift does not wrap it",
-    ),
-    (
-        "opencl",
-        "cl_long_popcount",
-        "Mesa's Converter::visit counts the low word",
-    ),
-    (
-        "opencl",
-        "cl_long_round_trip",
-        "NIR's nir_opt_algebraic takes the conversions away",
-    ),
-    (
-        "opencl",
-        "cl_image_read_texels",
-        "Mesa's nv50_sampler_state_create ignores unnormalized_coords before GK104",
-    ),
-];
-
-/// A line of `corpus --json`.
-#[derive(Deserialize)]
-struct Report {
-    case: String,
-    device: String,
-    right: bool,
-    error: Option<String>,
-}
-
-/// Where the corpus runs.
-struct Place {
+/// How to run it somewhere.
+struct Setup {
+    place: Place,
     log: &'static str,
     arguments: &'static [&'static str],
     environment: &'static [(&'static str, &'static str)],
@@ -64,26 +22,30 @@ struct Place {
     device: &'static str,
 }
 
-const PLACES: [Place; 4] = [
-    Place {
+const SETUPS: [Setup; 4] = [
+    Setup {
+        place: Place::Opencl,
         log: "opencl",
         arguments: &["--api", "opencl", "--device", "NVC0"],
         environment: &[],
         device: "NVC0",
     },
-    Place {
+    Setup {
+        place: Place::Gl,
         log: "gl",
         arguments: &["--api", "gl"],
         environment: &[],
         device: "NVC0",
     },
-    Place {
+    Setup {
+        place: Place::Pocl,
         log: "pocl",
         arguments: &["--api", "opencl", "--device", "Portable Computing Language"],
         environment: &[],
         device: "Portable Computing Language",
     },
-    Place {
+    Setup {
+        place: Place::Llvmpipe,
         log: "llvmpipe",
         arguments: &["--api", "gl"],
         environment: &[("LIBGL_ALWAYS_SOFTWARE", "1")],
@@ -94,29 +56,21 @@ const PLACES: [Place; 4] = [
 /// Runs it.
 pub fn run(rig: &Rig<'_>) -> Result<String> {
     let (mut cases, mut right) = (0, 0);
-    for place in &PLACES {
-        let reports = reports(rig, place).with_context(|| format!("On {}", place.log))?;
-        if place.device == "NVC0" {
+    for setup in &SETUPS {
+        let reports = reports(rig, setup).with_context(|| format!("On {}", setup.log))?;
+        if matches!(setup.place, Place::Opencl | Place::Gl) {
             cases += reports.len();
             right += reports.iter().filter(|report| report.right).count();
         }
-        let excused = |report: &Report| {
-            EXCUSED
-                .iter()
-                .any(|(log, case, _)| *log == place.log && *case == report.case)
-        };
         let wrong: Vec<String> = reports
             .iter()
-            .filter(|report| !report.right && !excused(report))
-            .map(|report| {
-                let error = report.error.as_deref().unwrap_or("wrong");
-                format!("{}: {error}", report.case)
-            })
+            .filter(|report| !report.right && report.excuse(setup.place).is_none())
+            .map(Report::complaint)
             .collect();
         ensure!(
             wrong.is_empty(),
             "On {}, {} of {} cases are wrong: {}",
-            place.log,
+            setup.log,
             wrong.len(),
             reports.len(),
             wrong.join("; ")
@@ -128,7 +82,7 @@ pub fn run(rig: &Rig<'_>) -> Result<String> {
     ))
 }
 
-fn reports(rig: &Rig<'_>, place: &Place) -> Result<Vec<Report>> {
+fn reports(rig: &Rig<'_>, setup: &Setup) -> Result<Vec<Report>> {
     let pocl = rig.testbed.pocl();
     let mut command = rig.exec(&[&pocl]);
     command
@@ -137,9 +91,9 @@ fn reports(rig: &Rig<'_>, place: &Place) -> Result<Vec<Report>> {
         .arg("--")
         .arg(&rig.corpus)
         .arg("--json")
-        .args(place.arguments)
-        .envs(place.environment.iter().copied());
-    let ended = rig.run(&mut command, place.log, LIMIT)?;
+        .args(setup.arguments)
+        .envs(setup.environment.iter().copied());
+    let ended = rig.run(&mut command, setup.log, LIMIT)?;
     let reports = ended
         .output
         .lines()
@@ -156,7 +110,7 @@ fn reports(rig: &Rig<'_>, place: &Place) -> Result<Vec<Report>> {
     );
     for report in &reports {
         ensure!(
-            report.device.contains(place.device),
+            report.device.contains(setup.device),
             "{} ran on {}",
             report.case,
             report.device
