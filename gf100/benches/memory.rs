@@ -143,6 +143,39 @@ fn tlb_miss(bencher: Bencher, pages: &str) {
     });
 }
 
+/// The RAM of a guest with 512 MiB behind an IOMMU, a window for each page: in the order of the
+/// file, and in the worst one, in which no two windows are one.
+#[divan::bench(args = ["in order", "scattered"], sample_count = 3)]
+fn open_windows(bencher: Bencher, order: &str) {
+    const PAGES: u64 = 0x2_0000;
+    let ram: File = tempfile::tempfile_in("/dev/shm").unwrap();
+    ram.set_len(PAGES << 12).unwrap();
+    let place = |page: u64| match order {
+        "in order" => page,
+        // Odd, so that every page has its turn.
+        _ => page * 0x9e37 % PAGES,
+    };
+    bencher
+        .counter(ItemsCount::new(PAGES))
+        .with_inputs(|| Memory::new(MIB).unwrap())
+        .bench_local_values(|memory| {
+            for page in 0..PAGES {
+                let file = ram.try_clone().unwrap();
+                memory
+                    .dma()
+                    .map(
+                        page << 12,
+                        0x1000,
+                        Protection::READ_WRITE,
+                        file,
+                        place(page) << 12,
+                    )
+                    .unwrap();
+            }
+            memory
+        });
+}
+
 #[divan::bench]
 fn flush_all(bencher: Bencher) {
     let (memory, ..) = machine();

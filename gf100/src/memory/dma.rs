@@ -6,17 +6,20 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::epoch::Flush;
+use super::files::{Files, MAX_FILES};
 use super::gate::{Guard, Published};
 use super::mapping::Mapping;
 use super::span::HostSpan;
 use super::{BusError, Shared};
 
-/// Windows that may be open at once; the limit that Linux sets for VFIO.
-const MAX_WINDOWS: usize = 65535;
+/// Windows that may be open at once, those that continue each other counted as one: the RAM of a
+/// guest with 4 GiB in the worst of orders.
+const MAX_WINDOWS: usize = 1 << 20;
 /// Granularity of windows.
 const PAGE: u64 = 0x1000;
 
@@ -61,9 +64,15 @@ pub enum DmaError {
         /// Bytes.
         size: u64,
     },
-    /// There are 65535 windows.
-    #[error("Too many windows")]
-    TooMany,
+    /// There are too many to keep.
+    #[error("{MAX_WINDOWS} windows are open, which is the limit")]
+    TooManyWindows,
+    /// There are too many files behind them.
+    #[error("There are open windows on {MAX_FILES} files, which is the limit")]
+    TooManyFiles,
+    /// The file lost memory that another window led to.
+    #[error("Memory of the window's file is gone, and windows on it are still open")]
+    Lost,
     /// The file cannot be mapped so.
     #[error("Cannot map the window's memory")]
     Map(#[source] io::Error),
@@ -71,57 +80,66 @@ pub enum DmaError {
 
 #[derive(Clone)]
 struct Window {
-    iova: u64,
     size: u64,
-    /// Where in the mapping it starts: not at 0 when its front was closed.
+    /// Where in the mapping it starts.
     offset: usize,
     protection: Protection,
     mapping: Arc<Mapping>,
 }
 
 impl Window {
-    fn end(&self) -> u64 {
-        self.iova + self.size
-    }
-
-    /// The part of the window in `from..to`, if any.
-    fn part(&self, from: u64, to: u64) -> Option<Self> {
-        let (start, end) = (self.iova.max(from), self.end().min(to));
-        (start < end).then(|| Self {
-            iova: start,
-            size: end - start,
-            offset: self.offset + (start - self.iova) as usize,
-            ..self.clone()
+    /// The part of the window, which is at `iova`, in `from..to`, and where that is; if any.
+    fn part(&self, iova: u64, from: u64, to: u64) -> Option<(u64, Self)> {
+        let (start, end) = (iova.max(from), (iova + self.size).min(to));
+        (start < end).then(|| {
+            let part = Self {
+                size: end - start,
+                offset: self.offset + (start - iova) as usize,
+                ..self.clone()
+            };
+            (start, part)
         })
     }
+
+    /// Whether `next`, which follows on the bus, follows in memory as well.
+    fn continues_in(&self, next: &Self) -> bool {
+        Arc::ptr_eq(&self.mapping, &next.mapping)
+            && self.offset + self.size as usize == next.offset
+            && self.protection == next.protection
+    }
 }
+
+/// Windows by address, disjoint. Copies share what they have in common, so that a new state costs
+/// next to nothing.
+type Windows = OrdMap<u64, Window>;
 
 /// The card's view of its bus.
 pub struct DmaSpace {
     shared: Arc<Shared>,
-    /// Sorted by address, disjoint.
-    windows: Published<Vec<Window>>,
-    edit: Mutex<()>,
+    windows: Published<Windows>,
+    /// Whoever edits the windows holds this.
+    files: Mutex<Files>,
 }
 
 impl DmaSpace {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            windows: Published::new(Vec::new()),
-            edit: Mutex::new(()),
+            windows: Published::new(Windows::new()),
+            files: Mutex::default(),
         }
     }
 
     /// Opens a window: `size` bytes of `file` from `offset` appear at `iova`.
     ///
-    /// Should the file shrink while the window is open, the window is lost: the access that finds
-    /// out reads zeros, and later ones find nothing there. For that, the process gets a handler of
-    /// SIGBUS.
+    /// Should the file shrink while the window is open, all windows on it are lost: the access that
+    /// finds out reads zeros, and later ones find nothing there. For that, the process gets a
+    /// handler of SIGBUS.
     ///
     /// # Errors
     ///
-    /// The window is not made of whole 4 KiB pages, overlaps an open one, or cannot be mapped.
+    /// The window is not made of whole 4 KiB pages, overlaps an open one, cannot be mapped, or is
+    /// one too many.
     pub fn map(
         &self,
         iova: u64,
@@ -130,10 +148,21 @@ impl DmaSpace {
         file: File,
         offset: u64,
     ) -> Result<(), DmaError> {
-        let len = Self::check_shape(iova, size, offset)?;
-        let mapping =
-            Mapping::foreign(&file, offset, len, protection.write).map_err(DmaError::Map)?;
-        self.insert(iova, size, protection, mapping)
+        Self::check_shape(iova, size, offset)?;
+        let mut files = self.files.lock();
+        let mapping = files.mapping(&file, protection.write)?;
+        let end = offset.checked_add(size);
+        if end.is_none_or(|end| end > mapping.len() as u64) {
+            // Beyond its end a file maps, but nobody can touch it.
+            return Err(DmaError::Map(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let window = Window {
+            size,
+            offset: offset as usize,
+            protection,
+            mapping,
+        };
+        self.insert(iova, window)
     }
 
     /// Opens a window onto memory that this process has mapped already.
@@ -157,7 +186,14 @@ impl DmaSpace {
         let len = Self::check_shape(iova, size, ptr.addr().get() as u64)?;
         // SAFETY: handed on to the caller.
         let mapping = unsafe { Mapping::existing(ptr, len, protection.write, owner) };
-        self.insert(iova, size, protection, mapping)
+        let _edit = self.files.lock();
+        let window = Window {
+            size,
+            offset: 0,
+            protection,
+            mapping: Arc::new(mapping),
+        };
+        self.insert(iova, window)
     }
 
     /// Closes what is open in the `size` bytes from `iova` and returns how many bytes that was.
@@ -166,31 +202,38 @@ impl DmaSpace {
     /// Waits for accesses in flight, so the caller may hold no [`Guard`] itself.
     pub fn unmap(&self, iova: u64, size: u64) -> u64 {
         let end = iova.saturating_add(size);
-        let _edit = self.edit.lock();
+        let _edit = self.files.lock();
+        let mut windows = self.snapshot();
+        let before = windows.get_prev(&iova).map(|(&at, _)| at);
+        let inside = windows.range(iova..end).map(|(&at, _)| at);
+        let mut touched: Vec<u64> = before.into_iter().chain(inside).collect();
+        touched.dedup();
         let mut closed = 0;
-        let mut kept = Vec::new();
-        for window in self.snapshot() {
-            closed += window.part(iova, end).map_or(0, |part| part.size);
-            kept.extend(window.part(0, iova));
-            kept.extend(window.part(end, u64::MAX));
+        for at in touched {
+            let Some(window) = windows.remove(&at) else {
+                continue;
+            };
+            closed += window.part(at, iova, end).map_or(0, |(_, part)| part.size);
+            windows.extend(window.part(at, 0, iova));
+            windows.extend(window.part(at, end, u64::MAX));
         }
         if closed != 0 {
-            self.close_others(kept);
+            self.close_others(windows);
         }
         closed
     }
 
     /// Closes every window, as [`DmaSpace::unmap`] does.
     pub fn clear(&self) {
-        let _edit = self.edit.lock();
-        self.close_others(Vec::new());
+        let _edit = self.files.lock();
+        self.close_others(Windows::new());
     }
 
-    /// The open windows as (address, size), ascending.
+    /// The open windows as (address, size), ascending. Those that continue each other are one.
     pub fn windows(&self) -> Vec<(u64, u64)> {
         self.snapshot()
             .iter()
-            .map(|window| (window.iova, window.size))
+            .map(|(&iova, window)| (iova, window.size))
             .collect()
     }
 
@@ -204,11 +247,9 @@ impl DmaSpace {
         assert!(guard.is_of(&self.shared.gate), "guard of another card");
         // SAFETY: the guard is of the gate that `insert` and `close_others` wait at.
         let windows = unsafe { self.windows.get(guard) };
-        let next = windows.partition_point(|window| window.iova <= iova);
-        let window = next
-            .checked_sub(1)
-            .map(|index| &windows[index])
-            .filter(|window| iova < window.end() && !window.mapping.lost())
+        let (start, window) = windows
+            .get_prev(&iova)
+            .filter(|(start, window)| iova - *start < window.size && !window.mapping.lost())
             .ok_or(BusError::Nothing { address: iova })?;
         let allowed = match write {
             true => window.protection.write,
@@ -217,7 +258,7 @@ impl DmaSpace {
         if !allowed {
             return Err(BusError::Protection { address: iova });
         }
-        let inside = iova - window.iova;
+        let inside = iova - start;
         Ok(window
             .mapping
             .span_from(window.offset + inside as usize)
@@ -235,47 +276,54 @@ impl DmaSpace {
         usize::try_from(size).map_err(|_| wrong)
     }
 
-    fn insert(
-        &self,
-        iova: u64,
-        size: u64,
-        protection: Protection,
-        mapping: Mapping,
-    ) -> Result<(), DmaError> {
-        let _edit = self.edit.lock();
+    /// Opens `window` at `iova`. The caller holds the editor's lock.
+    fn insert(&self, iova: u64, mut window: Window) -> Result<(), DmaError> {
+        let size = window.size;
+        let end = iova + size;
         let mut windows = self.snapshot();
-        let next = windows.partition_point(|window| window.iova < iova);
-        let before = next.checked_sub(1).is_some_and(|n| windows[n].end() > iova);
-        let after = windows.get(next).is_some_and(|w| w.iova < iova + size);
-        if before || after {
+        let before = windows.get_prev(&iova);
+        let before = before.map(|(&at, before)| (at, before.clone()));
+        let after = windows.get_next(&iova);
+        let after = after.map(|(&at, after)| (at, after.clone()));
+        let ends = before.as_ref().map(|(at, before)| at + before.size);
+        if ends.is_some_and(|ends| ends > iova) || after.as_ref().is_some_and(|&(at, _)| at < end) {
             return Err(DmaError::Overlap { iova, size });
         }
-        if windows.len() >= MAX_WINDOWS {
-            return Err(DmaError::TooMany);
+        let mut start = iova;
+        if let Some((at, after)) = after
+            && at == end
+            && window.continues_in(&after)
+        {
+            windows.remove(&at);
+            window.size += after.size;
         }
-        windows.insert(
-            next,
-            Window {
-                iova,
-                size,
-                offset: 0,
-                protection,
-                mapping: Arc::new(mapping),
-            },
-        );
-        // No TLB knows anything of a window that was not there.
+        if let Some((at, before)) = before
+            && ends == Some(iova)
+            && before.continues_in(&window)
+        {
+            start = at;
+            window = Window {
+                size: before.size + window.size,
+                ..before
+            };
+        }
+        windows.insert(start, window);
+        if windows.len() > MAX_WINDOWS {
+            return Err(DmaError::TooManyWindows);
+        }
+        // Every TLB entry that was right before still is.
         self.windows.replace(&self.shared.gate, windows, || ());
         Ok(())
     }
 
-    fn snapshot(&self) -> Vec<Window> {
+    fn snapshot(&self) -> Windows {
         let guard = self.shared.gate.enter();
         // SAFETY: the guard is of the gate that `insert` and `close_others` wait at.
         unsafe { self.windows.get(&guard) }.clone()
     }
 
     /// Leaves `windows` open. TLBs hold addresses of the host, so they go as well.
-    fn close_others(&self, windows: Vec<Window>) {
+    fn close_others(&self, windows: Windows) {
         self.windows.replace(&self.shared.gate, windows, || {
             self.shared.epochs.flush(Flush::All);
         });
@@ -321,6 +369,62 @@ pub(super) mod tests {
         assert_eq!(reach(&dma, &shared.gate, 0x12fff, true), Ok(1));
         assert!(reach(&dma, &shared.gate, 0x13000, false).is_err());
         assert!(reach(&dma, &shared.gate, u64::MAX, false).is_err());
+    }
+
+    #[test]
+    fn windows_that_continue_each_other_are_reached_as_one_and_closed_apart() {
+        let (dma, shared) = space();
+        let file = memory_file(0x8000);
+        let map = |iova, offset, protection| {
+            let file = file.try_clone().unwrap();
+            dma.map(iova, 0x1000, protection, file, offset).unwrap();
+        };
+        map(0x1000, 0x4000, Protection::READ_WRITE);
+        map(0x3000, 0x6000, Protection::READ_WRITE);
+        map(0x2000, 0x5000, Protection::READ_WRITE);
+        // Elsewhere in the file, and with other rights.
+        map(0x4000, 0x2000, Protection::READ_WRITE);
+        map(0x5000, 0x3000, Protection::READ);
+        let apart = [(0x4000, 0x1000), (0x5000, 0x1000)];
+        assert_eq!(dma.windows(), [&[(0x1000, 0x3000)], &apart[..]].concat());
+        assert_eq!(reach(&dma, &shared.gate, 0x1800, true), Ok(0x2800));
+
+        assert_eq!(dma.unmap(0x2000, 0x1000), 0x1000);
+        assert_eq!(reach(&dma, &shared.gate, 0x1000, true), Ok(0x1000));
+        assert!(reach(&dma, &shared.gate, 0x2000, true).is_err());
+        assert_eq!(reach(&dma, &shared.gate, 0x3000, true), Ok(0x1000));
+        map(0x2000, 0x5000, Protection::READ_WRITE);
+        assert_eq!(dma.windows()[0], (0x1000, 0x3000));
+    }
+
+    /// As a client opens them for a guest with 512 MiB of RAM behind an IOMMU.
+    #[test]
+    fn a_window_for_each_of_131072_pages_leads_to_its_page() {
+        const PAGES: u64 = 0x2_0000;
+        let (dma, shared) = space();
+        let file = memory_file(PAGES << 12);
+        // Odd: every page has its turn, and no two in a row follow each other in the file.
+        let place = |page: u64| page * 0x9e37 % PAGES;
+        for page in 0..PAGES {
+            let file = file.try_clone().unwrap();
+            let protection = Protection::READ_WRITE;
+            dma.map(page << 12, 0x1000, protection, file, place(page) << 12)
+                .unwrap();
+        }
+        assert_eq!(dma.windows().len() as u64, PAGES);
+
+        for page in (0..PAGES).step_by(0x777) {
+            let mark = page.to_le_bytes();
+            let at = (place(page) << 12) + 0x10;
+            std::os::unix::fs::FileExt::write_all_at(&file, &mark, at).unwrap();
+            let guard = shared.gate.enter();
+            let span = dma.span(&guard, (page << 12) + 0x10, false).unwrap();
+            assert_eq!((span.load(0), span.len()), (Some(page), 0xff0));
+        }
+        for page in (0..PAGES).step_by(2) {
+            assert_eq!(dma.unmap(page << 12, 0x1000), 0x1000);
+        }
+        assert_eq!(dma.unmap(0, u64::MAX), (PAGES << 12) / 2);
     }
 
     #[test]

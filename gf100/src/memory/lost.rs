@@ -1,9 +1,9 @@
 //! Memory that its owner takes away while the card uses it.
 //!
-//! A DMA window is a mapping of somebody else's file. Whoever shrinks the file has every later
+//! DMA windows lead to mappings of somebody else's files. Whoever shrinks a file has every later
 //! access of the pages that are gone end in SIGBUS, and checks cannot prevent that: the file can
-//! shrink between the check and the access, and not every kind of file can be sealed. So windows
-//! are [`watch`]ed: the handler of the signal puts zeros in the place of the whole window and
+//! shrink between the check and the access, and not every kind of file can be sealed. So mappings
+//! are [`watch`]ed: the handler of the signal puts zeros in the place of the whole mapping and
 //! marks it as lost. The access that was under way goes on with them; later ones find that nothing
 //! answers.
 //!
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-/// One window. Places are never freed, as a handler may be reading them, but used again.
+/// One mapping. Places are never freed, as a handler may be reading them, but used again.
 struct Place {
     /// Its first byte; 0 when nobody uses the place.
     start: AtomicUsize,
@@ -35,7 +35,7 @@ static EDIT: Mutex<()> = Mutex::new(());
 /// What handled the signal before.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// Watches over a window as long as it lives.
+/// Watches over a mapping as long as it lives.
 pub(super) struct Watch(&'static Place);
 
 impl Watch {
@@ -127,18 +127,18 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, _context: 
     }
 }
 
-/// Puts zeros in the place of the window that has `address`; whether there is one.
+/// Puts zeros in the place of the mapping that has `address`; whether there is one.
 fn replace(address: usize) -> bool {
-    let window = |place: &Place| {
+    let mapping = |place: &Place| {
         let start = place.start.load(Ordering::Acquire);
         let end = place.end.load(Ordering::Relaxed);
         (start != 0 && (start..end).contains(&address)).then_some((start, end))
     };
-    let Some((place, (start, end))) = places().find_map(|place| Some(place).zip(window(place)))
+    let Some((place, (start, end))) = places().find_map(|place| Some(place).zip(mapping(place)))
     else {
         return false;
     };
-    // SAFETY: the window is a mapping of its own, whose user is at an access of it, so it stays.
+    // SAFETY: the mapping is a whole one, whose user is at an access of it, so it stays.
     let mapped = unsafe {
         let errno = libc::__errno_location();
         let before = *errno;

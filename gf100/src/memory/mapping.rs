@@ -42,7 +42,7 @@ impl Mapping {
         // SAFETY: just created and owned by nobody else.
         let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
         file.set_len(len as u64)?;
-        let pages = Pages::map(&file, 0, len, true)?;
+        let pages = Pages::map(&file, len, true)?;
         Ok(Self {
             ptr: pages.ptr,
             len,
@@ -54,15 +54,9 @@ impl Mapping {
         })
     }
 
-    /// `len` bytes of somebody's `file` from `offset`. Should the file shrink, they are
-    /// [`Mapping::lost`].
-    pub(super) fn foreign(
-        file: &File,
-        offset: u64,
-        len: usize,
-        writable: bool,
-    ) -> io::Result<Self> {
-        let pages = Pages::map(file, offset, len, writable)?;
+    /// The `len` bytes of somebody's `file`. Should it shrink, they are [`Mapping::lost`].
+    pub(super) fn foreign(file: &File, len: usize, writable: bool) -> io::Result<Self> {
+        let pages = Pages::map(file, len, writable)?;
         Ok(Self {
             ptr: pages.ptr,
             len,
@@ -123,21 +117,14 @@ impl Mapping {
     }
 }
 
-/// A mapping of part of a file.
+/// A mapping of a file from its start.
 struct Pages {
     ptr: NonNull<u8>,
     len: usize,
 }
 
 impl Pages {
-    fn map(file: &File, offset: u64, len: usize, writable: bool) -> io::Result<Self> {
-        let end = offset.checked_add(len as u64);
-        // Beyond its end a file maps, but nobody can touch it.
-        if len == 0 || end.is_none_or(|end| file.metadata().is_ok_and(|meta| end > meta.len())) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let offset = libc::off_t::try_from(offset)
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    fn map(file: &File, len: usize, writable: bool) -> io::Result<Self> {
         let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
         let ptr = unsafe {
@@ -147,7 +134,7 @@ impl Pages {
                 protection,
                 libc::MAP_SHARED | libc::MAP_NORESERVE,
                 file.as_raw_fd(),
-                offset,
+                0,
             )
         };
         if ptr == libc::MAP_FAILED {

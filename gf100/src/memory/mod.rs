@@ -25,6 +25,7 @@ mod client;
 mod dma;
 mod epoch;
 mod fault;
+mod files;
 mod gate;
 mod lost;
 mod mapping;
