@@ -46,6 +46,13 @@ pub struct Mapped {
     pieces: [Vec<Piece>; 3],
 }
 
+impl Mapped {
+    /// Whether anything may be mapped.
+    pub(super) fn is_possible(&self) -> bool {
+        self.mapper.is_some()
+    }
+}
+
 /// BARs of which parts can be mapped, and the switch for each.
 const BARS: [(Bar, Optimisations); 3] = [
     (Bar::Bar0, Optimisations::PRAMIN_MAP),

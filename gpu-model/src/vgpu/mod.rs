@@ -21,7 +21,7 @@ mod watch;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use mmio::policy::{Policy, rule};
 use mmio::regs::pfb::VmFlush;
@@ -75,6 +75,8 @@ pub struct VirtualGpu {
     watch: Watch,
     mapped: Mutex<Mapped>,
     times: PageTimes,
+    /// The guest may have left something in its memory: it stored to a BAR.
+    touched: AtomicBool,
     /// The bits of [`Optimisations`].
     optimisations: AtomicU32,
     counters: Arc<Counters>,
@@ -110,6 +112,7 @@ impl VirtualGpu {
             watch: Watch::new(partition.vram_size()),
             mapped: Mutex::default(),
             times: PageTimes::new(partition.vram_size()),
+            touched: AtomicBool::new(true),
             optimisations: AtomicU32::new(optimisations.bits()),
             counters: host.counters(vm).clone(),
             partition,
@@ -197,6 +200,10 @@ impl VirtualGpu {
         self.counters.write(self.range(bar, offset), data.len());
         if !self.inside(bar, offset, data.len()) {
             return;
+        }
+        // Most of the time it has been: the line is shared by all processors.
+        if !self.touched.load(Ordering::Relaxed) {
+            self.touched.store(true, Ordering::Release);
         }
         match bar {
             Bar::Bar0 => self.registers_write(offset as u32, data),
@@ -491,7 +498,13 @@ impl VirtualGpu {
         self.describe();
     }
 
+    /// Clears the guest's video memory, unless it is clean still.
     fn scrub(&self) {
+        let touched = self.touched.swap(false, Ordering::AcqRel);
+        // What is stored through mappings is not seen here.
+        if !touched && !self.mapped.lock().is_possible() {
+            return;
+        }
         let Partition { vram, tables, .. } = &self.partition;
         for range in [vram, tables] {
             self.host.vram().scrub(range.start, range.end - range.start);

@@ -18,7 +18,7 @@ use crate::memory::GuestMemory;
 use crate::memory_slots::MemorySlots;
 use crate::metrics::Metrics;
 use crate::pci::{FunctionDevice, PciDevice, SlotInterrupts};
-use crate::vfio::{self, Address, Device, VfioFunction};
+use crate::vfio::{self, Address, Device};
 use crate::vm::VmOps;
 use mapper::{VideoMemory, WhileThere};
 use passthrough::WholeCard;
@@ -145,7 +145,8 @@ pub fn device(
             )?)
         }
         GpuConfig::Vfio(address) => {
-            let card = VfioFunction::new(Device::open(address)?, wires.message_event())?;
+            let card = Device::open(address)?;
+            card.enable_message(wires.message_event())?;
             Arc::new(FunctionDevice::new(card, wires, board.memory, None)?)
         }
         GpuConfig::Virtual(shared) => {

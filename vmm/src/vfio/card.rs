@@ -5,18 +5,25 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use gpu_model::{Card, Protection};
+use gpu_model::{Card, Protection, Registers};
 use mmio::Bar;
-use mmio::regs::{board, pfb};
+use mmio::regs::{board, pbus, pfb};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::Device;
+use super::memory::Mapping;
 use crate::gpu::HostCard;
+use crate::vfio_user::{self, Function};
 
 /// A card on the bus that nobody else has.
+///
+/// Its owner uses no address space behind BAR3, which then shows video memory from address 0: a
+/// way to that part of it which takes no window, and which can be mapped into machines.
 pub struct VfioCard {
     device: Device,
     message: EventFd,
+    /// Bytes of video memory.
+    vram: u64,
 }
 
 impl VfioCard {
@@ -29,26 +36,41 @@ impl VfioCard {
         device.reset();
         let message = EventFd::new(EFD_NONBLOCK)?;
         device.enable_message(&message)?;
-        Ok(Self { device, message })
+        let mut card = Self {
+            device,
+            message,
+            vram: 0,
+        };
+        let registers: &dyn Card = &card;
+        registers.set(pbus::BAR2_BLOCK, 0);
+        card.vram = vram_size(registers);
+        Ok(card)
     }
 
-    /// Bytes of its memory, as its controllers say.
-    ///
-    /// Source: K61 `nvkm/subdev/fb/ramgf100.c gf100_ram_ctor_`.
+    /// Bytes of its memory.
     pub fn vram_size(&self) -> u64 {
-        let load = |offset: u32| {
-            let mut word = [0; 4];
-            self.device.read(Bar::Bar0, offset.into(), &mut word);
-            u32::from_le_bytes(word)
-        };
-        let controllers = load(board::FBP_COUNT.offset());
-        let disabled = load(board::DISABLED_FBPS.offset());
-        let sizes = pfb::PARTITION_SIZE.elements().zip(0..controllers);
-        sizes
-            .filter(|(_, number)| disabled >> number & 1 == 0)
-            .map(|(offset, _)| u64::from(load(offset)) << 20)
-            .sum()
+        self.vram
     }
+
+    /// BAR3, if it shows the `len` bytes of video memory at `address`.
+    fn aperture(&self, address: u64, len: u64) -> Option<&Mapping> {
+        let aperture = self.device.bar(Bar::Bar3)?;
+        let end = address.checked_add(len)?;
+        (end <= self.vram.min(aperture.len())).then_some(aperture)
+    }
+}
+
+/// Bytes of a card's memory, as its controllers say.
+///
+/// Source: K61 `nvkm/subdev/fb/ramgf100.c gf100_ram_ctor_`.
+fn vram_size(card: &dyn Card) -> u64 {
+    let controllers = card.get(board::FBP_COUNT);
+    let disabled = card.get(board::DISABLED_FBPS);
+    let sizes = pfb::PARTITION_SIZE.elements().zip(0..controllers);
+    sizes
+        .filter(|(_, number)| disabled >> number & 1 == 0)
+        .map(|(offset, _)| u64::from(card.load(offset)) << 20)
+        .sum()
 }
 
 impl Card for VfioCard {
@@ -76,8 +98,11 @@ impl Card for VfioCard {
         file: File,
         offset: u64,
     ) -> io::Result<()> {
-        self.device
-            .dma_map(iova, size, protection.write, &file, offset)
+        let protection = vfio_user::Protection {
+            read: protection.read,
+            write: protection.write,
+        };
+        self.device.dma_map(iova, size, protection, file, offset)
     }
 
     fn dma_unmap(&self, iova: u64, size: u64) {
@@ -96,13 +121,27 @@ impl Card for VfioCard {
         self.message.read().is_ok()
     }
 
+    fn vram_read(&self, address: u64, data: &mut [u8]) -> bool {
+        let aperture = self.aperture(address, data.len() as u64);
+        aperture
+            .map(|aperture| aperture.read(address, data))
+            .is_some()
+    }
+
+    fn vram_write(&self, address: u64, data: &[u8]) -> bool {
+        let aperture = self.aperture(address, data.len() as u64);
+        aperture
+            .map(|aperture| aperture.write(address, data))
+            .is_some()
+    }
+
     fn scrub(&self, _address: u64, _len: u64) -> bool {
         false
     }
 }
 
 impl HostCard for VfioCard {
-    fn host_address(&self, _address: u64, _len: u64) -> Option<u64> {
-        None
+    fn host_address(&self, address: u64, len: u64) -> Option<u64> {
+        Some(self.aperture(address, len)?.address() + address)
     }
 }

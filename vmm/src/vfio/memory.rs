@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
+use crate::pci::pieces;
+
 /// Mapped bytes of a file; other processes, guests or the card may change them at any time.
 pub struct Mapping {
     at: NonNull<u8>,
@@ -64,8 +66,22 @@ impl Mapping {
         unsafe { self.at.add(offset) }
     }
 
+    /// Loads bytes, in accesses that are as wide as they can be aligned.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        for (at, width) in pieces(offset, data.len()) {
+            self.load(offset + at as u64, &mut data[at..at + width.bytes()]);
+        }
+    }
+
+    /// Stores bytes, likewise.
+    pub fn write(&self, offset: u64, data: &[u8]) {
+        for (at, width) in pieces(offset, data.len()) {
+            self.store(offset + at as u64, &data[at..at + width.bytes()]);
+        }
+    }
+
     /// Loads 1, 2, 4 or 8 aligned bytes, in one access.
-    pub fn load(&self, offset: u64, data: &mut [u8]) {
+    fn load(&self, offset: u64, data: &mut [u8]) {
         let at = self.place(offset, data.len());
         // SAFETY: `place` is inside the mapping and aligned; any bytes are a valid value.
         unsafe {
@@ -79,7 +95,7 @@ impl Mapping {
     }
 
     /// Stores 1, 2, 4 or 8 aligned bytes, in one access.
-    pub fn store(&self, offset: u64, data: &[u8]) {
+    fn store(&self, offset: u64, data: &[u8]) {
         let at = self.place(offset, data.len());
         // SAFETY: `place` is inside the mapping and aligned.
         unsafe {

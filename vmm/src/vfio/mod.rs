@@ -4,13 +4,11 @@
 //! for it and nothing else.
 
 mod card;
-mod function;
 mod memory;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,10 +24,10 @@ use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 
 use crate::pci::{Command, pieces};
+use crate::vfio_user::{Function, Protection};
 use memory::Mapping;
 
 pub use card::VfioCard;
-pub use function::VfioFunction;
 
 /// Opens a DMA window: `_IO(VFIO_TYPE, VFIO_BASE + 13)` (`linux/vfio.h`).
 const VFIO_IOMMU_MAP_DMA: libc::c_ulong =
@@ -91,10 +89,13 @@ struct Region {
 }
 
 /// A function of the bus, open.
+///
+/// The order of the fields is that of their end: a group leaves its container when its last device
+/// is closed, which it is not while a BAR is mapped.
 pub struct Device {
+    regions: Vec<(Bar, Region)>,
     device: VfioDevice,
     container: Arc<VfioContainer>,
-    regions: Vec<(Bar, Region)>,
     /// What the card may reach, by bus address.
     windows: Mutex<BTreeMap<u64, Mapping>>,
 }
@@ -126,9 +127,9 @@ impl Device {
             regions.push((bar, Region { size, memory }));
         }
         let opened = Self {
+            regions,
             device,
             container,
-            regions,
             windows: Mutex::default(),
         };
         opened.enable();
@@ -149,87 +150,98 @@ impl Device {
         Some(region)
     }
 
-    /// Bytes of a BAR.
-    pub fn bar_size(&self, bar: Bar) -> u64 {
+    /// Where the whole of a BAR is in this process, if it can be accessed there.
+    fn bar(&self, bar: Bar) -> Option<&Mapping> {
+        self.region(bar)?.memory.as_ref()
+    }
+
+    /// The BAR that has all of the `len` bytes at `offset`.
+    fn holder(&self, bar: Bar, offset: u64, len: usize) -> Option<&Region> {
+        let region = self.region(bar)?;
+        let end = offset.checked_add(len as u64)?;
+        (end <= region.size).then_some(region)
+    }
+
+    /// Wires the card's message to `event`.
+    ///
+    /// # Errors
+    ///
+    /// The function has no such interrupt.
+    pub fn enable_message(&self, event: &EventFd) -> io::Result<()> {
+        self.device
+            .enable_msi(vec![event])
+            .map_err(io::Error::other)
+    }
+}
+
+/// A guest may have the card as its own: accesses of its BARs need not pass through this process,
+/// and neither does its message.
+impl Function for Device {
+    fn bar_size(&self, bar: Bar) -> u64 {
         self.region(bar).map_or(0, |region| region.size)
     }
 
-    /// Where a BAR is in this process, if it can be accessed there.
-    pub fn bar_memory(&self, bar: Bar) -> Option<u64> {
-        Some(self.region(bar)?.memory.as_ref()?.address())
+    fn bar_memory(&self, bar: Bar) -> Option<u64> {
+        Some(self.bar(bar)?.address())
     }
 
-    /// Loads from a BAR, in accesses that are as wide as they can be aligned.
-    pub fn read(&self, bar: Bar, offset: u64, data: &mut [u8]) {
-        data.fill(0xff);
-        let Some(region) = self.region(bar) else {
-            return;
-        };
-        if offset
-            .checked_add(data.len() as u64)
-            .is_none_or(|end| end > region.size)
-        {
-            return;
-        }
-        for (at, width) in pieces(offset, data.len()) {
-            let (place, part) = (offset + at as u64, &mut data[at..at + width.bytes()]);
-            match &region.memory {
-                Some(memory) => memory.load(place, part),
-                None => self.device.region_read(bar.index() as u32, part, place),
-            }
-        }
-    }
-
-    /// Stores to a BAR, likewise.
-    pub fn write(&self, bar: Bar, offset: u64, data: &[u8]) {
-        let Some(region) = self.region(bar) else {
-            return;
-        };
-        if offset
-            .checked_add(data.len() as u64)
-            .is_none_or(|end| end > region.size)
-        {
-            return;
-        }
-        for (at, width) in pieces(offset, data.len()) {
-            let (place, part) = (offset + at as u64, &data[at..at + width.bytes()]);
-            match &region.memory {
-                Some(memory) => memory.store(place, part),
-                None => self.device.region_write(bar.index() as u32, part, place),
-            }
-        }
-    }
-
-    /// Loads from configuration space, as VFIO shows it.
-    pub fn config_read(&self, offset: u64, data: &mut [u8]) {
+    fn config_read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0xff);
         self.device
             .region_read(VFIO_PCI_CONFIG_REGION_INDEX, data, offset);
     }
 
-    /// Stores to configuration space, as far as VFIO lets.
-    pub fn config_write(&self, offset: u64, data: &[u8]) {
+    fn config_write(&self, offset: u64, data: &[u8]) {
         self.device
             .region_write(VFIO_PCI_CONFIG_REGION_INDEX, data, offset);
     }
 
-    /// Lets the card reach `size` bytes of `file` from `offset` at bus address `iova`: always to
-    /// load, to store only where it may.
-    ///
-    /// # Errors
-    ///
-    /// The IOMMU has no such address or it is taken, or the file cannot be mapped and locked.
-    pub fn dma_map(
+    fn read(&self, bar: Bar, offset: u64, data: &mut [u8]) {
+        data.fill(0xff);
+        match self.holder(bar, offset, data.len()) {
+            None => {}
+            Some(Region {
+                memory: Some(memory),
+                ..
+            }) => memory.read(offset, data),
+            Some(_) => {
+                for (at, width) in pieces(offset, data.len()) {
+                    let part = &mut data[at..at + width.bytes()];
+                    let place = offset + at as u64;
+                    self.device.region_read(bar.index() as u32, part, place);
+                }
+            }
+        }
+    }
+
+    fn write(&self, bar: Bar, offset: u64, data: &[u8]) {
+        match self.holder(bar, offset, data.len()) {
+            None => {}
+            Some(Region {
+                memory: Some(memory),
+                ..
+            }) => memory.write(offset, data),
+            Some(_) => {
+                for (at, width) in pieces(offset, data.len()) {
+                    let part = &data[at..at + width.bytes()];
+                    let place = offset + at as u64;
+                    self.device.region_write(bar.index() as u32, part, place);
+                }
+            }
+        }
+    }
+
+    fn dma_map(
         &self,
         iova: u64,
         size: u64,
-        writable: bool,
-        file: &File,
+        protection: Protection,
+        file: File,
         offset: u64,
     ) -> io::Result<()> {
-        let memory = Mapping::new(file, offset, size, writable)?;
+        let memory = Mapping::new(&file, offset, size, protection.write)?;
         let mut flags = VFIO_DMA_MAP_FLAG_READ;
-        if writable {
+        if protection.write {
             flags |= VFIO_DMA_MAP_FLAG_WRITE;
         }
         let map = vfio_iommu_type1_dma_map {
@@ -249,8 +261,7 @@ impl Device {
         Ok(())
     }
 
-    /// Takes what is inside `size` bytes at bus address `iova` away from the card.
-    pub fn dma_unmap(&self, iova: u64, size: u64) {
+    fn dma_unmap(&self, iova: u64, size: u64) {
         let end = iova.saturating_add(size);
         let mut windows = self.windows.lock();
         let gone: Vec<(u64, u64)> = windows
@@ -267,19 +278,12 @@ impl Device {
         }
     }
 
-    /// Wires the card's message to `event`.
-    ///
-    /// # Errors
-    ///
-    /// The function has no such interrupt.
-    pub fn enable_message(&self, event: &EventFd) -> io::Result<()> {
-        self.device
-            .enable_msi(vec![event])
-            .map_err(io::Error::other)
+    fn dma_clear(&self) {
+        self.dma_unmap(0, u64::MAX);
     }
 
-    /// Resets the function, if the bus has a way to.
-    pub fn reset(&self) {
+    /// If the bus has a way to.
+    fn reset(&self) {
         self.device.reset();
         self.enable();
     }
@@ -287,13 +291,7 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.dma_unmap(0, u64::MAX);
-    }
-}
-
-impl AsRawFd for Device {
-    fn as_raw_fd(&self) -> i32 {
-        self.device.as_raw_fd()
+        self.dma_clear();
     }
 }
 
