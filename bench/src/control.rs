@@ -1,4 +1,4 @@
-//! The control socket of `gpuvm serve`, as far as samples need it.
+//! The control socket of `gpuvm`, as far as samples need it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::record::Counters;
+use crate::record::{Counters, Sample};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -24,6 +24,31 @@ enum Reply {
     Counters(Counters),
     All(BTreeMap<String, Reply>),
     Error(String),
+}
+
+/// A line of `gpuvm ctl --every`.
+#[derive(Deserialize)]
+struct Timed {
+    ms: u64,
+    reply: Reply,
+}
+
+impl Reply {
+    /// The counters of all machines, in the order of their names.
+    fn counters(self) -> Result<Vec<Counters>> {
+        match self {
+            Self::Counters(counters) => Ok(vec![counters]),
+            // A machine that has ended has none any more.
+            Self::All(all) => all
+                .into_values()
+                .map(|reply| match reply {
+                    Self::Counters(counters) => Ok(counters),
+                    _ => Ok(Counters::new()),
+                })
+                .collect(),
+            Self::Error(reason) => bail!("Refused: {reason}"),
+        }
+    }
 }
 
 impl Control {
@@ -48,16 +73,37 @@ impl Control {
         self.0.get_mut().write_all(b"{\"action\":\"counters\"}\n")?;
         let mut line = String::new();
         self.0.read_line(&mut line)?;
-        match serde_json::from_str(&line).context("What does the answer mean?")? {
-            Reply::Counters(counters) => Ok(vec![counters]),
-            Reply::All(all) => all
-                .into_values()
-                .map(|reply| match reply {
-                    Reply::Counters(counters) => Ok(counters),
-                    _ => bail!("A machine has no counters"),
-                })
-                .collect(),
-            Reply::Error(reason) => bail!("Refused: {reason}"),
-        }
+        let reply: Reply = serde_json::from_str(&line).context("What does the answer mean?")?;
+        reply.counters()
+    }
+}
+
+/// The samples among the lines of `text`, as `gpuvm ctl --every MS SOCKET counters` prints them.
+pub fn samples_in(text: &str) -> Vec<Sample> {
+    let lines = text.lines().filter(|line| line.starts_with("{\"ms\":"));
+    let samples = lines.filter_map(|line| {
+        let Timed { ms, reply } = serde_json::from_str(line).ok()?;
+        Some(Sample::new(ms, &reply.counters().ok()?))
+    });
+    samples.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_found_between_other_lines() {
+        let text = "noise\n{\"ms\":250,\"reply\":{\"all\":{\"vm0\":{\"counters\":\
+                    {\"gpu_engine_ns_total{engine=\\\"gr\\\"}\":5,\"gpu_engine_ns_total{engine=\\\"ce0\\\"}\":2}},\
+                    \"vm1\":{\"error\":\"gone\"}}}}\n{\"ms\":500,\"re";
+        let samples = samples_in(text);
+        assert_eq!(
+            samples,
+            [Sample {
+                ms: 250,
+                engine_ns: vec![7, 0]
+            }]
+        );
     }
 }

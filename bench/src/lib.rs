@@ -9,14 +9,17 @@
 //! directory of results only.
 
 mod control;
-mod machines;
+mod lab;
+mod own_vmm;
 mod plan;
 pub mod published;
 mod record;
 pub mod report;
 mod runner;
+mod vfio_user;
+mod work;
 
-pub use machines::Programs;
-pub use plan::{Job, Matrix, Mode, Plan, Suite, Way};
+pub use lab::Programs;
+pub use plan::{Job, Load, Matrix, Mode, Plan, Suite, Way};
 pub use record::{GuestResult, HostInfo, RESULTS, Record, Sample, read_all};
 pub use runner::Runner;

@@ -18,17 +18,20 @@ pub enum Suite {
     Rodinia,
     /// The time until nouveau has probed the card.
     Boot,
-    /// Several guests at the same time, with unlike work.
+    /// Several contexts of one guest at the same time.
+    Contexts,
+    /// Several guests at the same time.
     Sharing,
 }
 
 impl Suite {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Micro,
         Self::Copy,
         Self::Rodinia,
         Self::Boot,
+        Self::Contexts,
         Self::Sharing,
     ];
 
@@ -39,6 +42,7 @@ impl Suite {
             Self::Copy => "copy",
             Self::Rodinia => "rodinia",
             Self::Boot => "boot",
+            Self::Contexts => "contexts",
             Self::Sharing => "sharing",
         }
     }
@@ -57,8 +61,74 @@ impl FromStr for Suite {
         match Self::ALL.into_iter().find(|suite| suite.name() == name) {
             Some(suite) => Ok(suite),
             None => {
-                bail!("There is no suite {name:?}, only micro, copy, rodinia, boot and sharing")
+                bail!(
+                    "There is no suite {name:?}, only micro, copy, rodinia, boot, contexts and sharing"
+                )
             }
+        }
+    }
+}
+
+/// What guests do that share a card.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Load {
+    /// Copies of 1, 2, 4 and 8 MiB, by guest.
+    #[default]
+    Unlike,
+    /// The same copies.
+    Equal,
+    /// Short copies and long ones, by turns of guests.
+    ShortLong,
+    /// Many short copies, then a sleep as long as chance has it.
+    Bursty,
+}
+
+impl Load {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Unlike, Self::Equal, Self::ShortLong, Self::Bursty];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unlike => "unlike",
+            Self::Equal => "equal",
+            Self::ShortLong => "short-long",
+            Self::Bursty => "bursty",
+        }
+    }
+
+    /// KiB of a copy: guest `n` has the `n`th, and around again.
+    pub const fn kib(self) -> &'static [u32] {
+        match self {
+            Self::Unlike => &[1024, 2048, 4096, 8192],
+            Self::Equal => &[1024],
+            Self::ShortLong => &[64, 8192],
+            Self::Bursty => &[64],
+        }
+    }
+
+    /// Whether a guest always has something for the card.
+    pub const fn keeps_busy(self) -> bool {
+        !matches!(self, Self::Bursty)
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Load {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match Self::ALL.into_iter().find(|load| load.name() == name) {
+            Some(load) => Ok(load),
+            None => bail!("There is no load {name:?}, only unlike, equal, short-long and bursty"),
         }
     }
 }
@@ -113,17 +183,20 @@ impl TryFrom<String> for Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
-    /// QEMU interprets the guest; the card is another process, over vfio-user.
-    VfioUser,
+    /// `gpuvm run` on this host's KVM.
+    Kvm,
     /// `gpuvm run` in a machine that QEMU interprets and that has KVM.
     Nested,
+    /// QEMU interprets the guest; the card is another process, over vfio-user.
+    VfioUser,
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::VfioUser => "vfio-user",
+            Self::Kvm => "kvm",
             Self::Nested => "nested",
+            Self::VfioUser => "vfio-user",
         })
     }
 }
@@ -133,9 +206,10 @@ impl FromStr for Way {
 
     fn from_str(name: &str) -> Result<Self> {
         Ok(match name {
-            "vfio-user" => Self::VfioUser,
+            "kvm" => Self::Kvm,
             "nested" => Self::Nested,
-            _ => bail!("There is no way {name:?}, only vfio-user and nested"),
+            "vfio-user" => Self::VfioUser,
+            _ => bail!("There is no way {name:?}, only kvm, nested and vfio-user"),
         })
     }
 }
@@ -155,6 +229,15 @@ pub struct Job {
     pub sched: String,
     /// How much there is to do.
     pub size: String,
+    /// What they do, for [`Suite::Sharing`].
+    #[serde(default)]
+    pub load: Load,
+    /// Whether accesses of the card cost what they cost over PCIe.
+    #[serde(default)]
+    pub pcie: bool,
+    /// Names of OpenCL workloads, for [`Suite::Rodinia`]; none: all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<String>,
     /// Which repetition it is.
     pub repetition: u32,
 }
@@ -169,9 +252,22 @@ impl Job {
             guests,
             sched,
             size,
+            load,
+            pcie,
+            workloads,
             repetition,
         } = self;
-        format!("{suite} {mode} {way} {guests} {sched} {size} {repetition}")
+        let mut key = format!("{suite} {mode} {way} {guests} {sched} {size} {repetition}");
+        if *suite == Suite::Sharing {
+            key = format!("{key} {load}");
+        }
+        if *pcie {
+            key += " pcie";
+        }
+        for workload in workloads {
+            key = format!("{key} {workload}");
+        }
+        key
     }
 }
 
@@ -179,7 +275,10 @@ impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.suite, self.mode)?;
         if self.guests > 1 {
-            write!(f, "{} guests {} ", self.guests, self.sched)?;
+            write!(f, "{} guests {} {} ", self.guests, self.load, self.sched)?;
+        }
+        if self.pcie {
+            write!(f, "pcie ")?;
         }
         write!(f, "#{}", self.repetition)
     }
@@ -198,8 +297,14 @@ pub struct Matrix {
     pub guests: Vec<u16>,
     /// Schedulers, for [`Suite::Sharing`].
     pub scheds: Vec<String>,
+    /// What they do, for [`Suite::Sharing`].
+    pub loads: Vec<Load>,
+    /// Without the cost of PCIe, with it, or both.
+    pub pcie: Vec<bool>,
     /// Size.
     pub size: String,
+    /// Names of OpenCL workloads, for [`Suite::Rodinia`]; none: all of them.
+    pub workloads: Vec<String>,
     /// Repetitions.
     pub repeat: u32,
 }
@@ -221,18 +326,34 @@ impl Plan {
                     jobs.extend(sharing(matrix, repetition));
                     continue;
                 }
-                jobs.extend(matrix.modes.iter().map(|mode| Job {
-                    suite,
-                    mode: mode.clone(),
-                    way: matrix.way,
-                    guests: 1,
-                    sched: "direct".into(),
-                    size: matrix.size.clone(),
-                    repetition,
-                }));
+                for &pcie in &matrix.pcie {
+                    jobs.extend(matrix.modes.iter().map(|mode| Job {
+                        pcie,
+                        workloads: match suite {
+                            Suite::Rodinia => matrix.workloads.clone(),
+                            _ => Vec::new(),
+                        },
+                        ..job(matrix, suite, mode, repetition)
+                    }));
+                }
             }
         }
         Self { jobs }
+    }
+}
+
+fn job(matrix: &Matrix, suite: Suite, mode: &Mode, repetition: u32) -> Job {
+    Job {
+        suite,
+        mode: mode.clone(),
+        way: matrix.way,
+        guests: 1,
+        sched: "direct".into(),
+        size: matrix.size.clone(),
+        load: Load::default(),
+        pcie: false,
+        workloads: Vec::new(),
+        repetition,
     }
 }
 
@@ -244,20 +365,19 @@ fn sharing(matrix: &Matrix, repetition: u32) -> Vec<Job> {
         .iter()
         .filter(|mode| **mode != Mode::Passthrough);
     for mode in shared {
-        for &guests in &matrix.guests {
-            let scheds = match guests {
-                1 => &["direct".to_owned()][..],
-                _ => &matrix.scheds,
-            };
-            jobs.extend(scheds.iter().map(|sched| Job {
-                suite: Suite::Sharing,
-                mode: mode.clone(),
-                way: matrix.way,
-                guests,
-                sched: sched.clone(),
-                size: matrix.size.clone(),
-                repetition,
-            }));
+        for &load in &matrix.loads {
+            for &guests in &matrix.guests {
+                let scheds = match guests {
+                    1 => &["direct".to_owned()][..],
+                    _ => &matrix.scheds,
+                };
+                jobs.extend(scheds.iter().map(|sched| Job {
+                    guests,
+                    sched: sched.clone(),
+                    load,
+                    ..job(matrix, Suite::Sharing, mode, repetition)
+                }));
+            }
         }
     }
     jobs
@@ -274,7 +394,10 @@ mod tests {
             way: Way::VfioUser,
             guests: vec![1, 2],
             scheds: vec!["fifo".into(), "drr".into()],
+            loads: vec![Load::Unlike],
+            pcie: vec![false],
             size: "small".into(),
+            workloads: Vec::new(),
             repeat: 2,
         }
     }
@@ -322,5 +445,28 @@ mod tests {
             panic!("not virtual");
         };
         assert_eq!(opt, "bulk,incremental");
+    }
+
+    #[test]
+    fn keys_tell_all_jobs_of_a_plan_apart() {
+        let plan = Plan::new(&Matrix {
+            suites: Suite::ALL.to_vec(),
+            loads: Load::ALL.to_vec(),
+            pcie: vec![false, true],
+            ..matrix()
+        });
+        let keys: std::collections::HashSet<String> = plan.jobs.iter().map(Job::key).collect();
+        assert_eq!(keys.len(), plan.jobs.len());
+    }
+
+    #[test]
+    fn loads_and_suites_are_known_by_their_names() {
+        for load in Load::ALL {
+            assert_eq!(load.to_string().parse::<Load>().unwrap(), load);
+        }
+        for suite in Suite::ALL {
+            assert_eq!(suite.to_string().parse::<Suite>().unwrap(), suite);
+        }
+        assert!("x".parse::<Load>().is_err());
     }
 }

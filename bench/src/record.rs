@@ -13,6 +13,9 @@ use crate::plan::Job;
 /// The file of results in their directory.
 pub const RESULTS: &str = "results.jsonl";
 
+/// The counters of the time that engines worked: the scheduler's, and those of whoever looked.
+pub const ENGINE_TIME: [&str; 2] = ["gpu_sched_busy_ns_total", "gpu_engine_ns_total"];
+
 /// Counters by name.
 pub type Counters = BTreeMap<String, u64>;
 
@@ -53,6 +56,27 @@ pub struct Sample {
     pub engine_ns: Vec<u64>,
 }
 
+impl Sample {
+    /// What `counters`, by guest, say after `ms` milliseconds. The scheduler's account is taken
+    /// where there is one: it knows better than a look now and then who had an engine.
+    pub fn new(ms: u64, counters: &[Counters]) -> Self {
+        let time = |counters: &Counters| {
+            let sum = |name: &str| -> Option<u64> {
+                let named = || counters.iter().filter(|(key, _)| key.starts_with(name));
+                named()
+                    .next()
+                    .map(|_| named().map(|(_, value)| value).sum())
+            };
+            let [scheduled, seen] = ENGINE_TIME;
+            sum(scheduled).or_else(|| sum(seen)).unwrap_or(0)
+        };
+        Self {
+            ms,
+            engine_ns: counters.iter().map(time).collect(),
+        }
+    }
+}
+
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -62,6 +86,9 @@ pub struct Record {
     pub host: HostInfo,
     /// When it ended, in seconds since 1970.
     pub time: u64,
+    /// When the machine came up in which the guests ran, in seconds since 1970; 0: this host.
+    #[serde(default)]
+    pub machine: u64,
     /// How long it took, in milliseconds.
     pub wall_ms: u64,
     /// The guests.

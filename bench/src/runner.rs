@@ -1,6 +1,6 @@
 //! Does the jobs of a plan, one after the other.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use e2e::{Kernel, Session, Testbed};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
-use crate::machines::{Lab, Programs};
-use crate::plan::{Job, Plan};
+use crate::lab::{Done, Lab, Programs, Witness};
+use crate::plan::{Job, Plan, Suite};
 use crate::record::{HostInfo, RESULTS, Record, read_all};
 
 /// Does jobs and keeps their records.
@@ -20,6 +20,7 @@ pub struct Runner {
     programs: Programs,
     kernel: Kernel,
     directory: PathBuf,
+    host: HostInfo,
 }
 
 impl Runner {
@@ -40,6 +41,7 @@ impl Runner {
             testbed,
             programs,
             kernel,
+            host: HostInfo::this(kernel.to_string()),
             // Paths of sockets and files are given to other processes.
             directory: directory.canonicalize()?,
         })
@@ -70,64 +72,23 @@ impl Runner {
                 plan.jobs.len()
             );
         }
-        let bar = ProgressBar::new(left.len() as u64);
-        bar.set_style(
-            ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} + {eta}  {wide_msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
-        bar.enable_steady_tick(Duration::from_millis(500));
-        let mut failures = 0;
-        for job in left {
-            bar.set_message(job.to_string());
-            let record = self.record(&session, job);
-            session.check()?;
-            if let Some(error) = &record.error {
-                failures += 1;
-                bar.suspend(|| eprintln!("{job}: {error}"));
-            }
-            self.append(&record)?;
-            bar.inc(1);
-        }
-        bar.finish_and_clear();
-        Ok(failures)
-    }
-
-    fn record(&self, session: &Session, job: &Job) -> Record {
-        let logs = self
-            .directory
-            .join("logs")
-            .join(job.key().replace(' ', "_"));
+        let logs = self.directory.join("logs");
         let lab = Lab {
-            session,
+            session: &session,
             testbed: &self.testbed,
             programs: &self.programs,
             kernel: self.kernel,
-            artefacts: &logs,
+            logs: &logs,
         };
-        let begin = Instant::now();
-        let done = fs::create_dir_all(&logs)
-            .context("Cannot make the directory of logs")
-            .and_then(|()| lab.run(job));
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let mut record = Record {
-            job: job.clone(),
-            host: HostInfo::this(self.kernel.to_string()),
-            time: now.map_or(0, |since| since.as_secs()),
-            wall_ms: begin.elapsed().as_millis() as u64,
-            guests: Vec::new(),
-            samples: Vec::new(),
-            error: None,
+        let mut keeper = Keeper {
+            runner: self,
+            progress: Progress::new(&left),
+            failures: 0,
         };
-        match done {
-            Ok(done) => {
-                record.guests = done.guests;
-                record.samples = done.samples;
-                // They are large, and say nothing that a good run's record does not.
-                let _ = fs::remove_dir_all(&logs);
-            }
-            Err(error) => record.error = Some(format!("{error:#}")),
-        }
-        record
+        let result = lab.run(&left, &mut keeper);
+        keeper.progress.bar.finish_and_clear();
+        result?;
+        Ok(keeper.failures)
     }
 
     /// Appends a line, in one piece, behind whatever an interruption left of the last one.
@@ -145,6 +106,116 @@ impl Runner {
     }
 }
 
+/// Keeps records of jobs.
+struct Keeper<'a> {
+    runner: &'a Runner,
+    progress: Progress,
+    failures: usize,
+}
+
+impl Witness for Keeper<'_> {
+    fn begin(&mut self, job: &Job) {
+        self.progress.begin(job);
+    }
+
+    fn end(&mut self, job: &Job, machine: u64, done: Result<Done>) -> Result<()> {
+        let wall = self.progress.end(job);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let mut record = Record {
+            job: job.clone(),
+            host: self.runner.host.clone(),
+            time: now.map_or(0, |since| since.as_secs()),
+            machine,
+            wall_ms: wall.as_millis() as u64,
+            guests: Vec::new(),
+            samples: Vec::new(),
+            error: None,
+        };
+        match done {
+            Ok(done) => {
+                record.guests = done.guests;
+                record.samples = done.samples;
+            }
+            Err(error) => {
+                self.failures += 1;
+                let error = format!("{error:#}");
+                self.progress.bar.suspend(|| eprintln!("{job}: {error}"));
+                record.error = Some(error);
+            }
+        }
+        self.runner.append(&record)
+    }
+}
+
+/// How far a plan is.
+struct Progress {
+    bar: ProgressBar,
+    /// What is left, in order.
+    left: VecDeque<Job>,
+    /// How long jobs of a kind took, and how many there were.
+    took: BTreeMap<Kind, (Duration, u32)>,
+    since: Instant,
+}
+
+/// What jobs have in common that take about as long as one another.
+type Kind = (Suite, u16);
+
+const fn kind(job: &Job) -> Kind {
+    (job.suite, job.guests)
+}
+
+impl Progress {
+    fn new(left: &[&Job]) -> Self {
+        let bar = ProgressBar::new(left.len() as u64);
+        bar.set_style(
+            ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}{wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        bar.enable_steady_tick(Duration::from_millis(500));
+        bar.set_message("  getting ready");
+        Self {
+            bar,
+            left: left.iter().map(|job| (*job).clone()).collect(),
+            took: BTreeMap::new(),
+            since: Instant::now(),
+        }
+    }
+
+    fn begin(&mut self, job: &Job) {
+        self.since = Instant::now();
+        let left = match self.time_left() {
+            Some(left) => format!(", about {} left", HumanDuration(left)),
+            None => String::new(),
+        };
+        self.bar.set_message(format!("{left}  {job}"));
+    }
+
+    fn end(&mut self, job: &Job) -> Duration {
+        let took = self.since.elapsed();
+        let (sum, count) = self.took.entry(kind(job)).or_default();
+        *sum += took;
+        *count += 1;
+        self.left.pop_front();
+        self.bar.inc(1);
+        took
+    }
+
+    /// What jobs of the same kinds took before; of kinds that there were none of yet, all jobs.
+    fn time_left(&self) -> Option<Duration> {
+        let all = self.took.values();
+        let (sum, count) = all.fold((Duration::ZERO, 0), |(sum, count), kind| {
+            (sum + kind.0, count + kind.1)
+        });
+        let mean = sum.checked_div(count)?;
+        let each = self.left.iter().map(|job| {
+            let same = self.took.get(&kind(job));
+            same.and_then(|(sum, count)| sum.checked_div(*count))
+                .unwrap_or(mean)
+        });
+        Some(each.sum())
+    }
+}
+
 /// Cuts off a line without an end.
 fn truncate_to_lines(path: &Path) -> Result<()> {
     let bytes = fs::read(path)?;
@@ -157,4 +228,38 @@ fn truncate_to_lines(path: &Path) -> Result<()> {
         .open(path)?
         .set_len(end as u64)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Load, Mode, Way};
+
+    fn job(suite: Suite) -> Job {
+        Job {
+            suite,
+            mode: Mode::Passthrough,
+            way: Way::Nested,
+            guests: 1,
+            sched: "direct".into(),
+            size: "small".into(),
+            load: Load::default(),
+            pcie: false,
+            workloads: Vec::new(),
+            repetition: 0,
+        }
+    }
+
+    #[test]
+    fn time_left_is_that_of_jobs_of_the_same_kind() {
+        let jobs = [Suite::Boot, Suite::Boot, Suite::Copy].map(job);
+        let mut progress = Progress::new(&jobs.each_ref());
+        assert_eq!(progress.time_left(), None);
+        progress.end(&jobs[0]);
+        let second = Duration::from_secs(1);
+        progress.took = [((Suite::Boot, 1), (6 * second, 2))].into();
+        assert_eq!(progress.time_left(), Some(6 * second));
+        progress.took.insert((Suite::Copy, 1), (10 * second, 1));
+        assert_eq!(progress.time_left(), Some(13 * second));
+    }
 }

@@ -61,6 +61,8 @@ pub struct Record {
     pub begin: f64,
     /// Guest time when it ended and its exit status.
     pub end: Option<(f64, i32)>,
+    /// How many records there were then: those behind this one began inside it.
+    pub until: usize,
 }
 
 /// Takes the stream apart.
@@ -119,9 +121,11 @@ impl Parser {
             }),
             ["end", name, time, status] => {
                 let end = (time.parse().unwrap_or(0.0), status.parse().unwrap_or(-1));
+                let until = self.records.len();
                 let open = |record: &&mut Record| record.end.is_none() && record.name == name;
                 if let Some(record) = self.records.iter_mut().rev().find(open) {
                     record.end = Some(end);
+                    record.until = until;
                 }
             }
             _ => {}
@@ -172,11 +176,15 @@ mod tests {
         let records: Vec<_> = parser
             .records()
             .iter()
-            .map(|r| (r.output.as_str(), r.end.unwrap()))
+            .map(|r| (r.output.as_str(), r.end.unwrap(), r.until))
             .collect();
         assert_eq!(
             records,
-            [("ac", (5.0, 0)), ("b", (3.0, 4)), ("log", (3.0, 0))]
+            [
+                ("ac", (5.0, 0), 3),
+                ("b", (3.0, 4), 2),
+                ("log", (3.0, 0), 3)
+            ]
         );
         assert_eq!(printed, "abc");
     }

@@ -130,14 +130,26 @@ impl Initramfs {
 
     /// Adds what the guest is to do, in order; it powers off behind the last step. Call it once.
     pub fn add_steps(&mut self, steps: &[Step]) {
-        for (n, step) in steps.iter().enumerate() {
-            let path = format!("steps/{n:0STEP_DIGITS$}-{}", step.name);
-            self.archive.file(&path, 0o755, step.script.as_bytes());
-        }
+        put_steps(&mut self.archive, steps);
+    }
+
+    /// An archive of steps alone. Behind one without steps, in the same file, it is a guest's: a
+    /// kernel unpacks one archive after the other.
+    pub fn of_steps(steps: &[Step]) -> Vec<u8> {
+        let mut archive = Archive::default();
+        put_steps(&mut archive, steps);
+        archive.finish()
     }
 
     /// The archive, uncompressed: a guest reads it from memory, and unpacking costs it time.
     pub fn build(&self) -> Vec<u8> {
         self.archive.clone().finish()
+    }
+}
+
+fn put_steps(archive: &mut Archive, steps: &[Step]) {
+    for (n, step) in steps.iter().enumerate() {
+        let path = format!("steps/{n:0STEP_DIGITS$}-{}", step.name);
+        archive.file(&path, 0o755, step.script.as_bytes());
     }
 }

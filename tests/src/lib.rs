@@ -24,7 +24,7 @@ mod testbed;
 pub use card::{Card, CardOptions};
 pub use dmesg::{Dmesg, Severity};
 pub use initramfs::Initramfs;
-pub use machine::{Board, Device, Machine, Outcome, Running, Step, StepResult};
+pub use machine::{Board, Device, Machine, Outcome, Running, Step, StepResult, steps_in};
 pub use process::{Supervised, run_tool};
 pub use session::{Session, Sink};
 pub use testbed::{Kernel, KernelFiles, Manifest, Qemu, Testbed};

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     Initramfs, Kernel, Session, Supervised, Testbed,
-    console::{DMESG, Parser, Tail},
+    console::{DMESG, Parser, Record, Tail},
     dmesg::Dmesg,
     initramfs::step_name,
     session::POLL,
@@ -218,23 +218,9 @@ impl Machine {
     }
 
     fn outcome(&self, parser: &Parser, artefacts: &Path, wall: Duration) -> Result<Outcome> {
-        let mut steps = Vec::new();
-        let mut logs = Vec::new();
-        for record in parser.records() {
-            let Some((end, status)) = record.end else {
-                continue;
-            };
-            if record.name == DMESG {
-                logs.push(record.output.as_str());
-            } else {
-                steps.push(StepResult {
-                    name: step_name(&record.name).to_owned(),
-                    status,
-                    output: record.output.clone(),
-                    seconds: end - record.begin,
-                });
-            }
-        }
+        let ended = parser.records().iter().filter(|r| r.end.is_some());
+        let logs = ended.filter(|record| record.name == DMESG);
+        let mut logs: Vec<&str> = logs.map(|record| record.output.as_str()).collect();
         // A log that came while a step ran is that of a guest inside the guest.
         let outer = parser
             .records()
@@ -247,7 +233,7 @@ impl Machine {
         let dmesg = logs.pop().map(Dmesg::parse).unwrap_or_default();
         let inner = logs.into_iter().map(Dmesg::parse).collect();
         Ok(Outcome {
-            steps,
+            steps: results(parser.records()),
             dmesg,
             inner,
             wall,
@@ -409,6 +395,15 @@ impl Running<'_> {
         Some(&record.output)
     }
 
+    /// The step called `name`, once it has ended, and behind it those of guests that ran inside it.
+    pub fn ended(&self, name: &str) -> Option<Vec<StepResult>> {
+        let records = self.parser.records();
+        let begin = records
+            .iter()
+            .position(|r| step_name(&r.name) == name && r.end.is_some())?;
+        Some(results(&records[begin..records[begin].until]))
+    }
+
     /// Sends a byte to the machine's third serial port, `/dev/ttyS2`, where a step waits for it.
     ///
     /// # Errors
@@ -418,6 +413,28 @@ impl Running<'_> {
         let mut port = UnixStream::connect(&self.signal).context("Cannot reach the guest")?;
         port.write_all(b"\n").context("Cannot reach the guest")
     }
+}
+
+/// What became of those steps that ended, as a guest's second serial port told.
+fn results(records: &[Record]) -> Vec<StepResult> {
+    let steps = records.iter().filter(|record| record.name != DMESG);
+    let results = steps.filter_map(|record| {
+        let (end, status) = record.end?;
+        Some(StepResult {
+            name: step_name(&record.name).to_owned(),
+            status,
+            output: record.output.clone(),
+            seconds: end - record.begin,
+        })
+    });
+    results.collect()
+}
+
+/// The steps of guests whose serial port was written to a file or a pipe: `text`.
+pub fn steps_in(text: &str) -> Vec<StepResult> {
+    let mut parser = Parser::default();
+    parser.feed(text);
+    results(parser.records())
 }
 
 /// How far a guest got, for a message.

@@ -18,6 +18,29 @@ use crate::gpu::HostCard;
 const MSI_CONTROL: u64 = 0x6a;
 const MSI_ENABLE: u16 = 1;
 
+/// What accesses of the card's BARs cost, as options.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct PcieCost {
+    /// Nanoseconds that every read of a software card's BAR costs on top.
+    #[arg(long, value_name = "NS", default_value_t = 0)]
+    pcie_read_ns: u64,
+
+    /// Nanoseconds that every write to a software card's BAR costs on top.
+    #[arg(long, value_name = "NS", default_value_t = 0)]
+    pcie_write_ns: u64,
+}
+
+impl PcieCost {
+    /// A Quadro 6000 with `vram` bytes of video memory whose accesses cost that.
+    pub fn quadro_6000(self, vram: u64) -> gf100::Config {
+        gf100::Config {
+            pcie_read: Duration::from_nanos(self.pcie_read_ns),
+            pcie_write: Duration::from_nanos(self.pcie_write_ns),
+            ..gf100::Config::quadro_6000(vram)
+        }
+    }
+}
+
 /// Where the card's message arrives.
 #[derive(Default)]
 struct Doorbell {

@@ -2,13 +2,16 @@
 
 use std::{
     path::Path,
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, ExitStatus},
 };
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::{build, testbed, workspace};
+use crate::{
+    build::{self, Programs},
+    testbed, workspace,
+};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Args)]
@@ -25,20 +28,28 @@ pub struct Arguments {
 /// When something cannot be prepared or started.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     testbed::prepare()?;
-    let programs = build::programs()?;
+    let status = measure(&build::programs()?, &arguments.arguments)?;
+    Ok(status
+        .code()
+        .map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8)))
+}
+
+/// Runs `gpuvm bench` with `arguments`; how it ended.
+///
+/// # Errors
+///
+/// When it cannot be started.
+pub fn measure(programs: &Programs, arguments: &[String]) -> Result<ExitStatus> {
     let tools = programs.guest_tools.iter().chain(&programs.debian_tools);
     let mut places: Vec<String> = tools
         .filter_map(|tool| tool.parent().map(Path::display))
         .map(|place| place.to_string())
         .collect();
     places.dedup();
-    let status = Command::new(&programs.gpuvm)
+    Command::new(&programs.gpuvm)
         .args(["bench", "--tools", &places.join(",")])
-        .args(&arguments.arguments)
+        .args(arguments)
         .current_dir(workspace::root())
         .status()
-        .context("Cannot start gpuvm")?;
-    Ok(status
-        .code()
-        .map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8)))
+        .context("Cannot start gpuvm")
 }

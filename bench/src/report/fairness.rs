@@ -35,7 +35,8 @@ impl Fairness {
         // The probe of the driver uses the card for a moment: the work is what comes last.
         let (mut first, mut last) = (0, samples.len());
         for guest in 0..guests {
-            first = first.max(busy_run(changes(guest))?.0);
+            // Up to the sample behind its first change it may have begun at any time.
+            first = first.max(busy_run(changes(guest))?.0 + 1);
             last = last.min(busy_run(changes(guest))?.1 + 1);
         }
         let mut shares = Vec::new();
@@ -96,16 +97,15 @@ fn jain(shares: &[f64]) -> f64 {
     sum * sum / (shares.len() as f64 * squares)
 }
 
-/// MiB per second that all guests of a run copied together.
-pub fn throughput(record: &Record) -> f64 {
+/// Bytes of a copy and copies per second, of each load of a run's guests.
+pub fn rates(record: &Record) -> Vec<(u64, f64)> {
     let lines = record.guests.iter().flat_map(|guest| &guest.lines);
-    lines
-        .filter_map(|line| {
-            let number = |name: &str| line.get(name)?.as_f64();
-            let mib = number("copies")? * number("bytes")? / f64::from(1 << 20);
-            Some(mib / number("seconds")?)
-        })
-        .sum()
+    let rates = lines.filter_map(|line| {
+        let bytes = line.get("bytes")?.as_u64()?;
+        let number = |name: &str| line.get(name)?.as_f64();
+        Some((bytes, number("copies")? / number("seconds")?))
+    });
+    rates.collect()
 }
 
 /// The longest 99th percentile of latency among a run's guests, in milliseconds.
@@ -144,9 +144,18 @@ mod tests {
         rates[5..35].fill([9, 0]);
         rates[15..30].fill([3, 3]);
         let fairness = Fairness::new(&samples(rates)).unwrap();
-        assert_eq!(fairness.begin_ms, 14 * 250);
+        assert_eq!(fairness.begin_ms, 15 * 250);
         assert!(fairness.worst() > 0.999, "{fairness:?}");
         assert!(fairness.error < 0.1);
+    }
+
+    #[test]
+    fn guest_that_began_within_a_sample_is_not_judged_by_it() {
+        let mut rates = [[4, 0]; 40];
+        rates[8] = [4, 1];
+        rates[9..].fill([4, 4]);
+        let fairness = Fairness::new(&samples(rates)).unwrap();
+        assert!(fairness.worst() > 0.999, "{fairness:?}");
     }
 
     #[test]

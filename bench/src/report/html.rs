@@ -29,7 +29,10 @@ summary{cursor:pointer;color:#0072b2}
 @media(max-width:700px){.gallery{grid-template-columns:1fr}}";
 
 /// A page that grows from its top.
-pub struct Page(String);
+pub struct Page {
+    text: String,
+    pictures: Vec<(String, String)>,
+}
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
@@ -49,38 +52,50 @@ fn is_figure(cell: &str) -> bool {
 impl Page {
     pub fn new(title: &str) -> Self {
         let title = escape(title);
-        Self(format!(
+        let text = format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\n\
              <style>{STYLE}</style></head>\n<body><main>\n<h1>{title}</h1>\n"
-        ))
+        );
+        Self {
+            text,
+            pictures: Vec::new(),
+        }
     }
 
     pub fn heading(&mut self, text: &str) {
-        self.0 += &format!("<h2>{}</h2>\n", escape(text));
+        self.text += &format!("<h2>{}</h2>\n", escape(text));
     }
 
     pub fn subheading(&mut self, text: &str) {
-        self.0 += &format!("<h3>{}</h3>\n", escape(text));
+        self.text += &format!("<h3>{}</h3>\n", escape(text));
     }
 
     pub fn paragraph(&mut self, text: &str) {
-        self.0 += &format!("<p>{}</p>\n", escape(text));
+        self.text += &format!("<p>{}</p>\n", escape(text));
     }
 
-    pub fn figure(&mut self, svg: &str, caption: &str) {
+    /// The pictures so far, by name.
+    pub fn pictures(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pictures = self.pictures.iter();
+        pictures.map(|(name, picture)| (name.as_str(), picture.as_str()))
+    }
+
+    pub fn figure(&mut self, name: &str, svg: &str, caption: &str) {
+        self.pictures.push((name.to_owned(), svg.to_owned()));
         let svg = scalable(svg);
         let caption = escape(caption);
-        self.0 += &format!("<figure>{svg}<figcaption>{caption}</figcaption></figure>\n");
+        self.text += &format!("<figure>{svg}<figcaption>{caption}</figcaption></figure>\n");
     }
 
-    pub fn gallery(&mut self, pictures: &[String], caption: &str) {
+    pub fn gallery(&mut self, pictures: Vec<(String, String)>, caption: &str) {
         if pictures.is_empty() {
             return;
         }
-        let pictures: String = pictures.iter().map(|svg| scalable(svg)).collect();
+        self.pictures.extend_from_slice(&pictures);
+        let pictures: String = pictures.iter().map(|(_, svg)| scalable(svg)).collect();
         let caption = escape(caption);
-        self.0 += &format!(
+        self.text += &format!(
             "<figure><div class=\"gallery\">{pictures}</div><figcaption>{caption}</figcaption></figure>\n"
         );
     }
@@ -96,23 +111,23 @@ impl Page {
             Some(true) => " class=\"n\"",
             _ => "",
         };
-        self.0 += "<div class=\"scroll\"><table><thead><tr>";
+        self.text += "<div class=\"scroll\"><table><thead><tr>";
         for (n, cell) in head.iter().enumerate() {
-            self.0 += &format!("<th{}>{}</th>", class(n), escape(cell));
+            self.text += &format!("<th{}>{}</th>", class(n), escape(cell));
         }
-        self.0 += "</tr></thead><tbody>\n";
+        self.text += "</tr></thead><tbody>\n";
         for row in rows {
-            self.0 += "<tr>";
+            self.text += "<tr>";
             for (n, cell) in row.iter().enumerate() {
-                self.0 += &format!("<td{}>{}</td>", class(n), escape(cell));
+                self.text += &format!("<td{}>{}</td>", class(n), escape(cell));
             }
-            self.0 += "</tr>\n";
+            self.text += "</tr>\n";
         }
-        self.0 += "</tbody></table></div>\n";
+        self.text += "</tbody></table></div>\n";
     }
 
     pub fn published(&mut self, title: &str, figures: &[Figure]) {
-        self.0 += &format!("<div class=\"published\"><p>{}</p><ul>\n", escape(title));
+        self.text += &format!("<div class=\"published\"><p>{}</p><ul>\n", escape(title));
         for Figure {
             source,
             what,
@@ -120,20 +135,20 @@ impl Page {
         } in figures
         {
             let (source, what, value) = (escape(source), escape(what), escape(value));
-            self.0 += &format!("<li>{source}, {what}: <b>{value}</b></li>\n");
+            self.text += &format!("<li>{source}, {what}: <b>{value}</b></li>\n");
         }
-        self.0 += "</ul></div>\n";
+        self.text += "</ul></div>\n";
     }
 
     pub fn details(&mut self, title: &str, content: impl FnOnce(&mut Self)) {
-        self.0 += &format!("<details><summary>{}</summary>\n", escape(title));
+        self.text += &format!("<details><summary>{}</summary>\n", escape(title));
         content(self);
-        self.0 += "</details>\n";
+        self.text += "</details>\n";
     }
 
     pub fn finish(mut self) -> String {
-        self.0 += "</main></body></html>\n";
-        self.0
+        self.text += "</main></body></html>\n";
+        self.text
     }
 }
 

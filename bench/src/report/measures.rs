@@ -7,6 +7,57 @@ use serde_json::Value;
 use crate::plan::{Mode, Suite, Way};
 use crate::record::{Counters, GuestResult, Record};
 
+/// What records have in common whose figures can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// How guests were run.
+    pub way: Way,
+    /// Whether accesses of the card cost what they cost over PCIe.
+    pub pcie: bool,
+}
+
+impl Group {
+    /// That of a record.
+    pub const fn of(record: &Record) -> Self {
+        Self {
+            way: record.job.way,
+            pcie: record.job.pcie,
+        }
+    }
+
+    /// Those of records, in their order.
+    pub fn all(records: &[Record]) -> Vec<Self> {
+        let mut groups = Vec::new();
+        for group in records.iter().map(Self::of) {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        groups
+    }
+
+    /// The name of a picture of the group.
+    pub fn name(self, picture: &str) -> String {
+        match self.pcie {
+            true => format!("{picture}-{}-pcie", self.way),
+            false => format!("{picture}-{}", self.way),
+        }
+    }
+
+    /// In words.
+    pub fn describe(self) -> String {
+        let way = match self.way {
+            Way::Kvm => "gpuvm run on KVM",
+            Way::Nested => "gpuvm run on KVM in an interpreted machine",
+            Way::VfioUser => "interpreted by QEMU, card over vfio-user",
+        };
+        match self.pcie {
+            true => format!("{way}, accesses as slow as over PCIe"),
+            false => way.into(),
+        }
+    }
+}
+
 /// A benchmark: its suite and its name.
 pub type Benchmark = (Suite, String);
 
@@ -66,11 +117,13 @@ pub struct Measures {
 }
 
 impl Measures {
-    /// Those of the records with one guest that were run in one way.
-    pub fn new(records: &[Record], way: Way) -> Self {
+    /// Those of the records of a group with one guest.
+    pub fn new(records: &[Record], group: Group) -> Self {
         let mut all = Self::default();
         let alone = |record: &&Record| {
-            record.job.way == way && record.error.is_none() && record.job.suite != Suite::Sharing
+            Group::of(record) == group
+                && record.error.is_none()
+                && record.job.suite != Suite::Sharing
         };
         for record in records.iter().filter(alone) {
             let mode = &record.job.mode;
@@ -78,8 +131,8 @@ impl Measures {
                 all.modes.push(mode.clone());
             }
             for guest in &record.guests {
-                for (name, measure) in of_guest(record.job.suite, guest) {
-                    let modes = all.best.entry((record.job.suite, name)).or_default();
+                for (benchmark, measure) in of_guest(record.job.suite, guest) {
+                    let modes = all.best.entry(benchmark).or_default();
                     let best = modes.entry(mode.clone()).or_insert(measure);
                     *best = best.better(measure);
                 }
@@ -121,16 +174,15 @@ fn number(line: &Value, name: &str) -> Option<f64> {
     line.get(name).and_then(Value::as_f64)
 }
 
-fn of_guest(suite: Suite, guest: &GuestResult) -> Vec<(String, Measure)> {
-    let mut all = Vec::new();
-    if suite == Suite::Boot {
-        all.push((
-            "nouveau's probe".to_owned(),
-            Measure::time(guest.probe_s, "s"),
-        ));
-    }
-    for line in &guest.lines {
-        all.extend(of_line(line));
+/// Every guest has booted; those with a Debian have more to unpack before.
+fn of_guest(suite: Suite, guest: &GuestResult) -> Vec<(Benchmark, Measure)> {
+    let lines = guest.lines.iter().flat_map(of_line);
+    let mut all: Vec<_> = lines
+        .map(|(name, measure)| ((suite, name), measure))
+        .collect();
+    if suite != Suite::Rodinia {
+        let name = "nouveau's probe".to_owned();
+        all.push(((Suite::Boot, name), Measure::time(guest.probe_s, "s")));
     }
     all
 }
@@ -151,6 +203,18 @@ fn of_line(line: &Value) -> Vec<(String, Measure)> {
     if let Some(median) = number(line, "median_us").filter(|_| line.get("operation").is_some()) {
         let name = format!("{} {} latency", text(line, "operation"), text(line, "wait"));
         return vec![(name, Measure::time(median, "µs"))];
+    }
+    if let Some(uptime) = number(line, "uptime_s") {
+        let name = "from the kernel's start to a probed card".to_owned();
+        return vec![(name, Measure::time(uptime, "s"))];
+    }
+    if let (Some(channels), Some(copies), Some(seconds)) = (
+        number(line, "channels"),
+        number(line, "copies"),
+        number(line, "seconds"),
+    ) {
+        let name = format!("{channels} contexts");
+        return vec![(name, Measure::rate(copies / seconds, "copies/s"))];
     }
     if let Some(phases) = line.get("phases") {
         let name = text(line, "workload");
@@ -187,12 +251,12 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// What a mode cost the hypervisor in a suite: counters of the first repetition.
-pub fn costs(records: &[Record], way: Way) -> Vec<(Suite, Mode, &Counters)> {
+pub fn costs(records: &[Record], group: Group) -> Vec<(Suite, Mode, &Counters)> {
     let mut all: Vec<(Suite, Mode, &Counters)> = Vec::new();
     for record in records {
         let job = &record.job;
         let known = |(suite, mode, _): &(Suite, Mode, _)| *suite == job.suite && *mode == job.mode;
-        if job.way == way
+        if Group::of(record) == group
             && job.suite != Suite::Sharing
             && !all.iter().any(known)
             && let Some(guest) = record.guests.first().filter(|g| !g.counters.is_empty())
@@ -255,5 +319,12 @@ mod tests {
     fn geometric_mean_of_a_value_and_its_inverse_is_one() {
         assert!((geometric_mean([4.0, 0.25].into_iter()) - 1.0).abs() < 1e-9);
         assert_eq!(geometric_mean(std::iter::empty()), 1.0);
+    }
+
+    #[test]
+    fn loads_of_contexts_are_rates() {
+        let line = serde_json::json!({"type": "load", "channels": 4, "copies": 30, "seconds": 2.0});
+        let rate = Measure::rate(15.0, "copies/s");
+        assert_eq!(of_line(&line), [("4 contexts".to_owned(), rate)]);
     }
 }

@@ -4,6 +4,9 @@ mod fairness;
 mod figures;
 mod html;
 mod measures;
+mod sharing;
+mod summary;
+mod table;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,81 +14,86 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use self::fairness::{Fairness, latency_p99_ms, throughput};
 use self::figures::{Row, ratio, thousands};
 use self::html::Page;
-use self::measures::{Measures, accesses, costs, geometric_mean, is_phase, sum};
-use crate::plan::{Mode, Suite, Way};
+use self::measures::{Group, Measures, accesses, costs, geometric_mean, is_phase, sum};
+use crate::plan::{Mode, Suite};
 use crate::published;
 use crate::record::{Counters, Record, read_all};
 
 /// Files of a report in the directory of its results.
 const PAGE: &str = "report.html";
 const TABLE: &str = "report.csv";
+const PLOTS: &str = "plots";
 /// From so many repetitions on, the best of them means something.
 const ENOUGH: u32 = 3;
 /// Ranges of accesses that have a colour of their own.
 const RANGES: usize = 7;
 
-/// Makes the report of the results in `directory`; where the page is.
+/// A report that was written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Where the page is.
+    pub page: PathBuf,
+    /// The main figures, for a terminal.
+    pub summary: String,
+}
+
+/// Makes the report of the results in `directory`: a page, a table, and the page's pictures.
 ///
 /// # Errors
 ///
 /// There are no results, or the files cannot be written.
-pub fn write(directory: &Path) -> Result<PathBuf> {
+pub fn write(directory: &Path) -> Result<Written> {
     let records = read_all(directory)?;
     ensure!(
         records.iter().any(|record| record.error.is_none()),
         "There are no results in {}",
         directory.display()
     );
-    let path = directory.join(PAGE);
     let page = page(&records)?;
-    fs::write(&path, page).with_context(|| format!("Cannot write {}", path.display()))?;
-    let table = directory.join(TABLE);
-    fs::write(&table, csv(&records))
-        .with_context(|| format!("Cannot write {}", table.display()))?;
-    Ok(path)
-}
-
-fn ways(records: &[Record]) -> Vec<Way> {
-    let mut ways = Vec::new();
-    for record in records {
-        if !ways.contains(&record.job.way) {
-            ways.push(record.job.way);
-        }
+    let plots = directory.join(PLOTS);
+    fs::create_dir_all(&plots).with_context(|| format!("Cannot make {}", plots.display()))?;
+    for (name, picture) in page.pictures() {
+        save(&plots.join(format!("{name}.svg")), picture)?;
     }
-    ways
+    save(&directory.join(TABLE), &table::csv(&records))?;
+    let path = directory.join(PAGE);
+    save(&path, &page.finish())?;
+    Ok(Written {
+        page: path,
+        summary: summary::text(&records),
+    })
 }
 
-fn page(records: &[Record]) -> Result<String> {
+fn save(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("Cannot write {}", path.display()))
+}
+
+fn page(records: &[Record]) -> Result<Page> {
     let mut page = Page::new("GPUvm: what full virtualization costs");
     introduction(&mut page, records);
-    for way in ways(records) {
-        let measures = Measures::new(records, way);
+    for group in Group::all(records) {
+        let measures = Measures::new(records, group);
         if !measures.best.is_empty() {
-            page.heading(&format!("One guest, {}", describe(way)));
-            overhead(&mut page, &measures)?;
-            causes(&mut page, records, way)?;
-            ablation(&mut page, &measures, &costs(records, way));
+            page.heading(&format!("One guest, {}", group.describe()));
+            overhead(&mut page, &measures, group)?;
+            causes(&mut page, records, group)?;
+            ablation(&mut page, &measures, &costs(records, group));
             details(&mut page, &measures);
         }
     }
-    sharing(&mut page, records)?;
+    sharing::section(&mut page, records)?;
     failures(&mut page, records);
-    Ok(page.finish())
-}
-
-fn describe(way: Way) -> &'static str {
-    match way {
-        Way::VfioUser => "interpreted by QEMU, card over vfio-user",
-        Way::Nested => "gpuvm run on KVM in an interpreted machine",
-    }
+    Ok(page)
 }
 
 fn introduction(page: &mut Page, records: &[Record]) {
     let Some(first) = records.first() else { return };
     let host = &first.host;
+    let mut machines: Vec<u64> = records.iter().map(|r| r.machine).collect();
+    machines.sort_unstable();
+    machines.dedup();
     let repetitions = records
         .iter()
         .map(|r| r.job.repetition + 1)
@@ -94,12 +102,14 @@ fn introduction(page: &mut Page, records: &[Record]) {
     let minutes = records.iter().map(|r| r.wall_ms).sum::<u64>() as f64 / 6e4;
     page.paragraph(&format!(
         "{} runs of stock Debian guests (kernel {}, its own nouveau) on the software GF100, {:.0} \
-         minutes in all, on {} cores of {}. Each figure is the best of {repetitions}. Everything \
-         ran under emulation, so absolute figures say little: compare modes with each other, within \
-         this page. Published figures are from other hardware and stand here for orientation only.",
+         minutes in all, in {} boots of the machine, on {} cores of {}. Each figure is the best of \
+         {repetitions}. The card is software, so absolute figures say little: compare modes with each \
+         other, within this page. Published figures are from other hardware and stand here for \
+         orientation only.",
         records.len(),
         host.guest_kernel,
         minutes,
+        machines.len(),
         host.cores,
         host.cpu
     ));
@@ -111,7 +121,7 @@ fn introduction(page: &mut Page, records: &[Record]) {
     }
 }
 
-fn overhead(page: &mut Page, measures: &Measures) -> Result<()> {
+fn overhead(page: &mut Page, measures: &Measures, group: Group) -> Result<()> {
     let base = Mode::Passthrough;
     let modes: Vec<&Mode> = measures
         .modes
@@ -123,33 +133,8 @@ fn overhead(page: &mut Page, measures: &Measures) -> Result<()> {
         return Ok(());
     }
     page.subheading("Overhead against the same card passed through");
-    let mut summary = Vec::new();
-    for mode in &modes {
-        let all = measures.slowdowns(mode, &base);
-        for suite in Suite::ALL {
-            let of_suite: Vec<_> = all
-                .iter()
-                .filter(|(benchmark, _)| benchmark.0 == suite && !is_phase(benchmark))
-                .collect();
-            let Some(worst) = of_suite.iter().max_by(|a, b| a.1.total_cmp(&b.1)) else {
-                continue;
-            };
-            summary.push(vec![
-                suite.to_string(),
-                mode.to_string(),
-                ratio(geometric_mean(
-                    of_suite.iter().map(|(_, slowdown)| *slowdown),
-                )),
-                ratio(worst.1),
-                worst.0.1.clone(),
-            ]);
-        }
-    }
-    summary.sort();
-    page.table(
-        &["suite", "mode", "geometric mean", "worst", "where"],
-        &summary,
-    );
+    let summary = summary::overhead(measures);
+    page.table(&summary::OVERHEAD, &summary);
     let series: Vec<String> = modes.iter().map(ToString::to_string).collect();
     for suite in Suite::ALL {
         let rows: Vec<Row> = measures
@@ -171,6 +156,7 @@ fn overhead(page: &mut Page, measures: &Measures) -> Result<()> {
         if !rows.is_empty() {
             let picture = figures::ratios(&series, &rows).map_err(drawing)?;
             page.figure(
+                &group.name(&format!("overhead-{suite}")),
                 &picture,
                 &format!("{suite}: times slower than passthrough; left of the line is faster"),
             );
@@ -184,8 +170,8 @@ fn drawing(error: Box<dyn std::error::Error>) -> anyhow::Error {
     anyhow!("Cannot draw: {error}")
 }
 
-fn causes(page: &mut Page, records: &[Record], way: Way) -> Result<()> {
-    let all = costs(records, way);
+fn causes(page: &mut Page, records: &[Record], group: Group) -> Result<()> {
+    let all = costs(records, group);
     if all.is_empty() {
         return Ok(());
     }
@@ -223,10 +209,20 @@ fn causes(page: &mut Page, records: &[Record], way: Way) -> Result<()> {
     parts.push("the rest".into());
     let picture = figures::stacked(&parts, &rows).map_err(drawing)?;
     page.figure(
+        &group.name("accesses"),
         &picture,
         "Accesses that trapped in a run, probe included, by BAR and range",
     );
-    let columns: [(&str, &str); 8] = [
+    if let Some(picture) = handler_times(&all).transpose()? {
+        page.figure(
+            &group.name("time"),
+            &picture,
+            "Milliseconds of a run that the VMM spent on exits of the guest",
+        );
+    }
+    let columns: [(&str, &str); 10] = [
+        ("exits", "exits"),
+        ("ms on exits", "exit_ns"),
         ("bytes written by guests", "written_bytes"),
         ("TLB flushes", "tlb_flushes"),
         ("syncs", "syncs"),
@@ -252,6 +248,30 @@ fn causes(page: &mut Page, records: &[Record], way: Way) -> Result<()> {
         .collect();
     page.table(&head, &rows);
     Ok(())
+}
+
+/// What exits cost by what was done about them: syncs happen within accesses.
+fn handler_times(all: &[(Suite, Mode, &Counters)]) -> Option<Result<String>> {
+    let parts = ["syncs", "loads", "stores but for syncs", "ports"].map(String::from);
+    let rows: Vec<Row> = all
+        .iter()
+        .filter(|(_, _, counters)| sum(counters, "exit_ns") > 0)
+        .map(|(suite, mode, counters)| {
+            let ms = |name: &str| sum(counters, name) as f64 / 1e6;
+            let syncs = ms("sync_ns");
+            let times = [
+                syncs,
+                ms("exit_ns mmio-read"),
+                (ms("exit_ns mmio-write") - syncs).max(0.0),
+                ms("exit_ns pio"),
+            ];
+            Row {
+                label: format!("{suite} · {mode}"),
+                values: times.map(Some).to_vec(),
+            }
+        })
+        .collect();
+    (!rows.is_empty()).then(|| figures::stacked(&parts, &rows).map_err(drawing))
 }
 
 /// The sum of the counters called so, with or without a place; times in milliseconds.
@@ -362,74 +382,6 @@ fn figure(value: f64) -> String {
     }
 }
 
-fn sharing(page: &mut Page, records: &[Record]) -> Result<()> {
-    let shared: Vec<&Record> = records
-        .iter()
-        .filter(|r| r.job.suite == Suite::Sharing && r.error.is_none())
-        .collect();
-    if shared.is_empty() {
-        return Ok(());
-    }
-    page.heading("Several guests on one card");
-    page.paragraph(
-        "Each guest copies within its video memory for a fixed time, with four copies under way, by \
-         PGRAPH; guests have copies of 1, 2, 4, 8 MiB. Shares are those of the time that engines \
-         worked while all guests did; lost throughput is against one guest alone in the same mode.",
-    );
-    let alone = |mode: &Mode| {
-        let one = shared
-            .iter()
-            .filter(|r| r.job.guests == 1 && r.job.mode == *mode);
-        one.map(|r| throughput(r)).fold(0.0, f64::max)
-    };
-    let mut rows = Vec::new();
-    let mut pictures = Vec::new();
-    for record in shared.iter().filter(|r| r.job.guests > 1) {
-        let job = &record.job;
-        let fairness = Fairness::new(&record.samples);
-        let lost = match alone(&job.mode) {
-            0.0 => "–".to_owned(),
-            alone => format!("{:.1} %", 100.0 * (1.0 - throughput(record) / alone)),
-        };
-        let of = |text: fn(&Fairness) -> String| fairness.as_ref().map_or("–".into(), text);
-        rows.push(vec![
-            job.guests.to_string(),
-            job.sched.clone(),
-            job.mode.to_string(),
-            of(|f| format!("{:.3}", f.worst())),
-            of(|f| format!("{:.3}", f.jain.iter().sum::<f64>() / f.jain.len() as f64)),
-            of(|f| format!("{:.1} pp", f.error)),
-            format!("{:.0}", throughput(record)),
-            lost,
-            format!("{:.0}", latency_p99_ms(record)),
-        ]);
-        if let Some(fairness) = &fairness
-            && job.repetition == 0
-        {
-            let title = format!("{} guests, {}", job.guests, job.sched);
-            pictures.push(figures::shares(&title, &fairness.shares).map_err(drawing)?);
-        }
-    }
-    let head = [
-        "guests",
-        "scheduler",
-        "mode",
-        "Jain, worst 1 s",
-        "Jain, mean",
-        "share error",
-        "MiB/s",
-        "lost",
-        "p99 ms",
-    ];
-    page.table(&head, &rows);
-    page.gallery(
-        &pictures,
-        "Shares of the card over time; dashed: even shares",
-    );
-    page.published("Published, on other hardware", published::FAIRNESS);
-    Ok(())
-}
-
 fn failures(page: &mut Page, records: &[Record]) {
     let failed: BTreeSet<(String, String)> = records
         .iter()
@@ -446,41 +398,10 @@ fn failures(page: &mut Page, records: &[Record]) {
     page.table(&["run", "why"], &rows);
 }
 
-/// A line for each figure of each run.
-fn csv(records: &[Record]) -> String {
-    let mut text = String::from("way,suite,benchmark,unit,mode,best\n");
-    for way in ways(records) {
-        for ((suite, name), modes) in &Measures::new(records, way).best {
-            for (mode, measure) in modes {
-                let (unit, value) = (measure.unit, measure.value);
-                text += &format!("{way},{suite},\"{name}\",{unit},{mode},{value}\n");
-            }
-        }
-        for (suite, mode, counters) in costs(records, way) {
-            for (name, value) in counters {
-                text += &format!("{way},{suite},\"{name}\",count,{mode},{value}\n");
-            }
-        }
-    }
-    for record in records
-        .iter()
-        .filter(|r| r.job.suite == Suite::Sharing && r.job.guests > 1)
-    {
-        if let Some(fairness) = Fairness::new(&record.samples) {
-            let (job, worst) = (&record.job, fairness.worst());
-            text += &format!(
-                "{},sharing,\"Jain of {} guests under {}, #{}\",index,{},{worst}\n",
-                job.way, job.guests, job.sched, job.repetition, job.mode
-            );
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Job;
+    use crate::plan::{Job, Load, Way};
     use crate::record::{GuestResult, HostInfo, Sample};
 
     fn record(suite: Suite, mode: &str, guests: u16, lines: Vec<serde_json::Value>) -> Record {
@@ -494,6 +415,9 @@ mod tests {
                 guests,
                 sched: "drr".into(),
                 size: "small".into(),
+                load: Load::default(),
+                pcie: false,
+                workloads: Vec::new(),
                 repetition: 0,
             },
             host: HostInfo {
@@ -504,6 +428,7 @@ mod tests {
                 guest_kernel: "6.1".into(),
             },
             time: 0,
+            machine: 0,
             wall_ms: 60_000,
             guests: (0..guests)
                 .map(|_| GuestResult {
@@ -542,7 +467,7 @@ mod tests {
             record(Suite::Sharing, "fv:all", 2, vec![load]),
             failed,
         ];
-        let page = page(&records).unwrap();
+        let page = page(&records).unwrap().finish();
         for expected in [
             "3.00×",
             "1.50×",
@@ -554,7 +479,7 @@ mod tests {
         ] {
             assert!(page.contains(expected), "{expected} is missing");
         }
-        let table = csv(&records);
+        let table = table::csv(&records);
         assert!(table.contains("vfio-user,micro,\"ce0 HtoD 4 KiB\",MiB/s,fv:all,200\n"));
     }
 }

@@ -1,17 +1,22 @@
 //! `gpuvm bench`: runs a matrix of benchmarks in stock guests.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use bench::{Matrix, Mode, Plan, Programs, Runner, Suite, Way};
+use bench::{Load, Matrix, Mode, Plan, Programs, Runner, Suite, Way};
+use clap::ValueEnum;
 use e2e::{Kernel, Testbed};
 use sched::Policy;
+
+use crate::host::{self, Kvm};
 
 /// Arguments of `gpuvm bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Suites: micro, copy, rodinia, boot, sharing.
+    /// Suites: micro, copy, rodinia, boot, contexts, sharing.
     #[arg(
         long,
         value_name = "NAME,…",
@@ -30,10 +35,15 @@ pub struct Args {
     )]
     modes: Vec<Mode>,
 
-    /// How guests are run: vfio-user (interpreted by QEMU, the card over a socket) or nested (by
-    /// `gpuvm run`, in a machine with KVM that QEMU interprets).
-    #[arg(long, default_value = "vfio-user")]
-    way: Way,
+    /// How guests are run: kvm (by `gpuvm run`), nested (likewise, in a machine with KVM that QEMU
+    /// interprets) or vfio-user (interpreted by QEMU, the card over a socket). Without it, the first
+    /// of these that can be.
+    #[arg(long)]
+    way: Option<Way>,
+
+    /// For the suite rodinia: workloads; without it, all of them.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    workloads: Vec<String>,
 
     /// For the suite sharing: how many guests at a time.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2",
@@ -48,6 +58,20 @@ pub struct Args {
         default_value = "direct,fifo,band,drr"
     )]
     sched: Vec<Policy>,
+
+    /// For the suite sharing: what guests do: unlike, equal, short-long, bursty.
+    #[arg(
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        default_value = "unlike"
+    )]
+    load: Vec<Load>,
+
+    /// Whether accesses of the card cost what they cost over PCIe: off, on, or both. Not for the
+    /// suite sharing.
+    #[arg(long, value_enum, value_name = "WHETHER", default_value_t = Pcie::Off)]
+    pcie: Pcie,
 
     /// How much there is to do: small, medium, large.
     #[arg(long, default_value = "small", value_parser = ["small", "medium", "large"])]
@@ -65,13 +89,31 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
 
-    /// The gpuvm to measure; without it, this one. For the way nested it has to be a static one.
+    /// The gpuvm to measure; without it, this one. For the way nested it has to be static.
     #[arg(long, value_name = "FILE")]
     gpuvm: Option<PathBuf>,
 
     /// Where gpubench and rodinia are; without it, where this program is.
     #[arg(long, value_name = "DIR,…", value_delimiter = ',')]
     tools: Vec<PathBuf>,
+}
+
+/// Whether to charge for accesses over PCIe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Pcie {
+    Off,
+    On,
+    Both,
+}
+
+impl Pcie {
+    fn choices(self) -> Vec<bool> {
+        match self {
+            Self::Off => vec![false],
+            Self::On => vec![true],
+            Self::Both => vec![false, true],
+        }
+    }
 }
 
 /// Runs what is not there yet, then makes the report.
@@ -98,18 +140,27 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         programs.rodinia.is_some() || !args.suite.contains(&Suite::Rodinia),
         "There is no rodinia beside this program: see --tools, or use `cargo xtask bench`"
     );
+    let way = match args.way {
+        Some(way) => way,
+        None => best_way(&programs.gpuvm)?,
+    };
+    eprintln!("Guests are run the way {way}");
     let plan = Plan::new(&Matrix {
         suites: args.suite,
         modes: args.modes,
-        way: args.way,
+        way,
         guests: args.guests,
         scheds: args.sched.iter().map(ToString::to_string).collect(),
+        loads: args.load,
+        pcie: args.pcie.choices(),
         size: args.size,
+        workloads: args.workloads,
         repeat: args.repeat,
     });
     let failures = Runner::new(testbed, programs, args.kernel, &args.out)?.run(&plan)?;
-    let page = bench::report::write(&args.out)?;
-    println!("The report is in {}", page.display());
+    let report = bench::report::write(&args.out)?;
+    print!("{}", report.summary);
+    println!("The report is in {}", report.page.display());
     if failures > 0 {
         eprintln!(
             "{failures} runs failed; their logs are in {}",
@@ -118,4 +169,43 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first way that can be gone here.
+fn best_way(gpuvm: &Path) -> anyhow::Result<Way> {
+    if matches!(host::kvm(), Kvm::Hardware { .. }) {
+        return Ok(Way::Kvm);
+    }
+    match is_static(gpuvm).with_context(|| format!("Cannot read {}", gpuvm.display()))? {
+        true => Ok(Way::Nested),
+        false => Ok(Way::VfioUser),
+    }
+}
+
+/// Whether a program brings its libraries along: the machine of the way nested has none.
+fn is_static(program: &Path) -> std::io::Result<bool> {
+    /// A program names its loader close to its beginning, behind the program headers.
+    const BEGINNING: u64 = 4096;
+    let mut beginning = Vec::new();
+    File::open(program)?
+        .take(BEGINNING)
+        .read_to_end(&mut beginning)?;
+    let loader = b"/ld-linux";
+    Ok(!beginning.windows(loader.len()).any(|part| part == loader))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_that_names_a_loader_is_not_static() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("program");
+        std::fs::write(&program, b"\x7fELF rest").unwrap();
+        assert!(is_static(&program).unwrap());
+        std::fs::write(&program, b"\x7fELF\0/lib64/ld-linux-x86-64.so.2\0").unwrap();
+        assert!(!is_static(&program).unwrap());
+        assert!(is_static(&directory.path().join("none")).is_err());
+    }
 }

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::Context;
-use gf100::{Card, Config};
+use gf100::Card;
 use mmio::trace::{Census, Observer, Recorder};
 
 use crate::size::Size;
+use crate::soft_card::PcieCost;
 use crate::vfio_user::{Irqs, Observed, Server};
 
 /// Registers that `--stats` lists.
@@ -37,22 +37,13 @@ pub struct Args {
     #[arg(long)]
     stats: bool,
 
-    /// Nanoseconds that every read of a BAR costs on top.
-    #[arg(long, value_name = "NS", default_value_t = 0)]
-    pcie_read_ns: u64,
-
-    /// Nanoseconds that every write to a BAR costs on top.
-    #[arg(long, value_name = "NS", default_value_t = 0)]
-    pcie_write_ns: u64,
+    #[command(flatten)]
+    pcie: PcieCost,
 }
 
 /// Serves until SIGINT or SIGTERM.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = Config {
-        pcie_read: Duration::from_nanos(args.pcie_read_ns),
-        pcie_write: Duration::from_nanos(args.pcie_write_ns),
-        ..Config::quadro_6000(args.vram.bytes())
-    };
+    let config = args.pcie.quadro_6000(args.vram.bytes());
     let irqs = Arc::new(Irqs::default());
     let card = Arc::new(Card::new(config, irqs.clone()).context("Cannot build the card")?);
 

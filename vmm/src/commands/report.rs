@@ -11,9 +11,10 @@ pub struct Args {
     directory: PathBuf,
 }
 
-/// Writes the page and the table; prints where the page is.
+/// Writes the page, its pictures and the table; prints the main figures and where the page is.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let page = bench::report::write(&args.directory)?;
-    println!("{}", page.display());
+    let report = bench::report::write(&args.directory)?;
+    print!("{}", report.summary);
+    println!("{}", report.page.display());
     Ok(ExitCode::SUCCESS)
 }

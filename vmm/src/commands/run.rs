@@ -143,7 +143,8 @@ impl Args {
             (None, _) => Ok((None, vec![None; guests])),
             (Some(Source::Soft), Mode::Passthrough) => {
                 let vram = self.sharing.vram.bytes();
-                Ok((None, vec![Some(GpuConfig::Soft { vram }); guests]))
+                let card = self.sharing.pcie.quadro_6000(vram);
+                Ok((None, vec![Some(GpuConfig::Soft(card)); guests]))
             }
             (Some(Source::Vfio(address)), Mode::Passthrough) => {
                 if guests != 1 {
@@ -214,7 +215,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     if args.stats {
         for (name, count) in metrics.snapshot() {
-            if name.starts_with("exits_total") {
+            if name.starts_with("exit") {
                 eprintln!("{name}: {count}");
             }
         }

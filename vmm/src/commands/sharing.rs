@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use gf100::Config;
 use gpu_model::{
     Host, Layout, Limits, Optimisations, Scheduled, Settings, Slot, VRAM_UNIT, VirtualGpu,
 };
@@ -15,7 +14,7 @@ use sched::{MILLISECOND, Policy};
 
 use crate::gpu::HostCard;
 use crate::size::Size;
-use crate::soft_card::SoftCard;
+use crate::soft_card::{PcieCost, SoftCard};
 use crate::vfio::{Address, Device, VfioCard};
 
 /// Video memory for the shadow tables of each virtual GPU.
@@ -27,6 +26,9 @@ pub struct Options {
     /// Video memory of each GPU; only what is touched costs memory of the host.
     #[arg(long, value_name = "SIZE", default_value = "512M")]
     pub vram: Size,
+
+    #[command(flatten)]
+    pub pcie: PcieCost,
 
     /// Optimisations: none (as GPUvm was published), paper, all, or names of some, separated by
     /// commas.
@@ -133,7 +135,7 @@ impl Options {
         let vgpus = u16::try_from(slots.len()).context("Too many virtual GPUs")?;
         let vram = Layout::vram_for(vgpus, self.vram.bytes(), TABLES);
         let vram = vram.next_multiple_of(6 * VRAM_UNIT);
-        let config = Config::quadro_6000(vram);
+        let config = self.pcie.quadro_6000(vram);
         let card = SoftCard::new(config).context("Cannot build the card")?;
         self.share(Arc::new(card), vram, slots)
     }

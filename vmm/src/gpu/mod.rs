@@ -32,10 +32,7 @@ pub use wires::Wires;
 #[derive(Clone, Debug)]
 pub enum GpuConfig {
     /// A software card of its own, of which the guest sees everything.
-    Soft {
-        /// Bytes of video memory.
-        vram: u64,
-    },
+    Soft(gf100::Config),
     /// A card on the bus, of which the guest sees everything.
     Vfio(Address),
     /// A part of a card that others have parts of as well.
@@ -126,9 +123,8 @@ pub fn device(
 ) -> Result<Arc<dyn PciDevice>, GpuError> {
     let wires = SlotInterrupts::new(board.interrupts, slot)?;
     Ok(match config {
-        GpuConfig::Soft { vram } => {
-            let config = gf100::Config::quadro_6000(*vram);
-            let card = Arc::new(gf100::Card::new(config, wires.clone())?);
+        GpuConfig::Soft(config) => {
+            let card = Arc::new(gf100::Card::new(config.clone(), wires.clone())?);
             let video = card.clone();
             let memory: VideoMemory = Box::new(move |at, len| {
                 let len = usize::try_from(len).ok()?;

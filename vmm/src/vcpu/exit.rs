@@ -1,5 +1,7 @@
 //! What a virtual CPU does when the guest exits.
 
+use std::time::Instant;
+
 use kvm_ioctls::VcpuExit;
 use tracing::trace;
 
@@ -15,12 +17,41 @@ pub enum Next {
     Crash(String),
 }
 
+/// Exits of a kind.
+#[derive(Clone, Debug)]
+struct Kind {
+    exits: Counter,
+    /// The time that devices took for them.
+    time: Counter,
+}
+
+impl Kind {
+    fn new(metrics: &Metrics, vcpu: &str, kind: &str) -> Self {
+        let labels = [("vcpu", vcpu), ("kind", kind)];
+        Self {
+            exits: metrics.counter("exits_total", &labels),
+            time: metrics.counter("exit_ns_total", &labels),
+        }
+    }
+
+    /// Counts an exit, and how long `serve` takes; what that says. Beside an exit, which takes
+    /// microseconds, looking at a clock is nothing.
+    fn count(&self, serve: impl FnOnce() -> bool) -> bool {
+        let begin = Instant::now();
+        let claimed = serve();
+        self.exits.increment();
+        let time = begin.elapsed().as_nanos();
+        self.time.add(u64::try_from(time).unwrap_or(u64::MAX));
+        claimed
+    }
+}
+
 /// One processor's exits by kind.
 #[derive(Clone, Debug)]
 pub struct ExitCounters {
-    pio: Counter,
-    mmio_read: Counter,
-    mmio_write: Counter,
+    pio: Kind,
+    mmio_read: Kind,
+    mmio_write: Kind,
     unclaimed: Counter,
     other: Counter,
 }
@@ -29,13 +60,13 @@ impl ExitCounters {
     /// The counters of processor `vcpu` in `metrics`.
     pub fn new(metrics: &Metrics, vcpu: u8) -> Self {
         let vcpu = vcpu.to_string();
-        let kind = |kind| metrics.counter("exits_total", &[("vcpu", &vcpu), ("kind", kind)]);
+        let kind = |kind| Kind::new(metrics, &vcpu, kind);
         ExitCounters {
             pio: kind("pio"),
             mmio_read: kind("mmio-read"),
             mmio_write: kind("mmio-write"),
             unclaimed: metrics.counter("unclaimed_accesses_total", &[("vcpu", &vcpu)]),
-            other: kind("other"),
+            other: kind("other").exits,
         }
     }
 
@@ -51,20 +82,20 @@ impl ExitCounters {
 pub fn handle_exit(exit: VcpuExit<'_>, bus: &mut BusView, counters: &ExitCounters) -> Next {
     match exit {
         VcpuExit::IoIn(port, data) => {
-            counters.pio.increment();
-            counters.claimed(bus.pio_read(port, data), u64::from(port));
+            let claimed = counters.pio.count(|| bus.pio_read(port, data));
+            counters.claimed(claimed, u64::from(port));
         }
         VcpuExit::IoOut(port, data) => {
-            counters.pio.increment();
-            counters.claimed(bus.pio_write(port, data), u64::from(port));
+            let claimed = counters.pio.count(|| bus.pio_write(port, data));
+            counters.claimed(claimed, u64::from(port));
         }
         VcpuExit::MmioRead(address, data) => {
-            counters.mmio_read.increment();
-            counters.claimed(bus.mmio_read(address, data), address);
+            let claimed = counters.mmio_read.count(|| bus.mmio_read(address, data));
+            counters.claimed(claimed, address);
         }
         VcpuExit::MmioWrite(address, data) => {
-            counters.mmio_write.increment();
-            counters.claimed(bus.mmio_write(address, data), address);
+            let claimed = counters.mmio_write.count(|| bus.mmio_write(address, data));
+            counters.claimed(claimed, address);
         }
         VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen => counters.other.increment(),
         VcpuExit::Shutdown => return Next::Crash("triple fault".into()),

@@ -32,14 +32,10 @@ pub enum Event {
 /// Bandwidth of one kind of copy.
 #[derive(Debug, Deserialize)]
 pub struct Copy {
-    /// Who copied.
-    pub engine: String,
-    /// From where to where.
-    pub direction: String,
-    /// Bytes of each copy.
-    pub bytes: u64,
-    /// How quickly.
-    pub mib_per_s: f64,
+    engine: String,
+    direction: String,
+    bytes: u64,
+    mib_per_s: f64,
 }
 
 /// Latency of one kind of operation.
@@ -173,7 +169,7 @@ impl fmt::Display for Report {
 }
 
 /// Bytes in the largest unit that is whole.
-pub fn size(bytes: u64) -> String {
+fn size(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..0x10_0000 => format!("{} KiB", bytes >> 10),

@@ -1,6 +1,7 @@
 //! Work without an end, for others to compete with.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[serde(tag = "type", rename = "load")]
 struct Total {
     engine: &'static str,
+    /// Channels that took turns.
+    channels: u8,
     /// Bytes of a copy.
     bytes: u64,
     /// Copies that are over.
@@ -51,10 +54,9 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
     let from = Buffer::new(&device, Domain::Vram, bytes)?;
     let to = Buffer::new(&device, Domain::Vram, bytes)?;
     let check = Buffer::new(&device, Domain::Gart, 4096)?;
-    let mut channel = Channel::new(&device)?;
-    let mut attach = Push::new();
-    engine.attach(&channel, &mut attach)?;
-    channel.run(&attach, &[], LIMIT)?;
+    let mut contexts = (0..arguments.channels)
+        .map(|_| Context::new(&device, engine))
+        .collect::<Result<Vec<_>>>()?;
     let pattern = Pattern::new(bytes);
     pattern.fill(check.quads()?);
     let mut upload = Push::new();
@@ -64,7 +66,7 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
         from.address(),
         4096.min(bytes),
     );
-    channel.run(
+    contexts[0].channel.run(
         &upload,
         &[(&check, Access::Read), (&from, Access::Write)],
         LIMIT,
@@ -74,36 +76,38 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
     engine.linear(&mut copy, from.address(), to.address(), bytes);
     let used = [(&from, Access::Read), (&to, Access::Write)];
     let mut times: Vec<f64> = Vec::new();
-    let mut under_way: VecDeque<(u32, Instant)> = VecDeque::new();
     let mut chance = Chance(bytes ^ u64::from(arguments.ahead));
     let mut burst = 0;
     let begin = Instant::now();
     let end = begin + Duration::from_secs(arguments.seconds);
-    loop {
-        let over = Instant::now() >= end;
-        let rest = over || arguments.burst != 0 && burst == arguments.burst;
-        while under_way.len() >= arguments.ahead.max(1) as usize || rest && !under_way.is_empty() {
-            let Some((fence, since)) = under_way.pop_front() else {
-                break;
-            };
-            channel.wait(fence, LIMIT)?;
-            times.push(since.elapsed().as_secs_f64() * 1e6);
-        }
-        if over {
+    let most = arguments.ahead.max(1) as usize;
+    for turn in (0..contexts.len()).cycle() {
+        if Instant::now() >= end {
             break;
         }
-        if rest {
-            channel.retire()?;
+        if arguments.burst != 0 && burst == arguments.burst {
+            for context in &mut contexts {
+                context.finish(0, &mut times)?;
+                context.channel.retire()?;
+            }
             burst = 0;
             thread::sleep(Duration::from_millis(chance.below(arguments.sleep + 1)));
             continue;
         }
+        let context = &mut contexts[turn];
+        context.finish(most - 1, &mut times)?;
         let since = Instant::now();
-        under_way.push_back((channel.post_fenced(&copy, &used)?, since));
+        let fence = context.channel.post_fenced(&copy, &used)?;
+        context.under_way.push_back((fence, since));
         burst += 1;
     }
+    for context in &mut contexts {
+        context.finish(0, &mut times)?;
+    }
     let seconds = begin.elapsed().as_secs_f64();
-    channel.retire()?;
+    for context in &contexts {
+        context.channel.retire()?;
+    }
 
     Pattern::new(0).fill(check.quads()?);
     let mut download = Push::new();
@@ -113,7 +117,7 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
         check.address(),
         4096.min(bytes),
     );
-    channel.run(
+    contexts[0].channel.run(
         &download,
         &[(&to, Access::Read), (&check, Access::Write)],
         LIMIT,
@@ -127,6 +131,7 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
     };
     let total = Total {
         engine: engine.name(),
+        channels: arguments.channels,
         bytes,
         copies: times.len() as u64,
         seconds,
@@ -148,6 +153,37 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
         ),
     }
     Ok(())
+}
+
+/// A channel and what it has been given.
+struct Context {
+    channel: Channel,
+    under_way: VecDeque<(u32, Instant)>,
+}
+
+impl Context {
+    fn new(device: &Arc<Device>, engine: Engine) -> Result<Self> {
+        let mut channel = Channel::new(device)?;
+        let mut attach = Push::new();
+        engine.attach(&channel, &mut attach)?;
+        channel.run(&attach, &[], LIMIT)?;
+        Ok(Self {
+            channel,
+            under_way: VecDeque::new(),
+        })
+    }
+
+    /// Waits until at most `left` submissions are under way; their times, in microseconds, go to
+    /// `times`.
+    fn finish(&mut self, left: usize, times: &mut Vec<f64>) -> Result<()> {
+        while self.under_way.len() > left
+            && let Some((fence, since)) = self.under_way.pop_front()
+        {
+            self.channel.wait(fence, LIMIT)?;
+            times.push(since.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok(())
+    }
 }
 
 /// Chance that repeats itself: Marsaglia's xorshift64.

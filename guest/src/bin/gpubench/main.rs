@@ -64,7 +64,11 @@ pub struct LoadArguments {
     #[arg(long, value_name = "KIB", default_value_t = 1024)]
     kib: u64,
 
-    /// Copies that are under way at a time
+    /// Channels, each with its context of the engine, that take turns
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    channels: u8,
+
+    /// Copies of each channel that are under way at a time
     #[arg(long, value_name = "N", default_value_t = 4)]
     ahead: u32,
 

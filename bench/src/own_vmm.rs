@@ -1,0 +1,429 @@
+//! Guests of `gpuvm run`: on this host's KVM, or in a machine that has KVM.
+//!
+//! Either way a job is the same shell script, with other paths. The machine does all jobs that are
+//! left, one after the other, so that what is compared ran in the same one.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::{
+    Device, Initramfs, Machine, Running, Step, StepResult, Supervised, debian, nested, steps_in,
+};
+
+use crate::control::samples_in;
+use crate::lab::{Done, Lab, PCIE, Witness};
+use crate::plan::{Job, Mode, Suite};
+use crate::record::{Counters, ENGINE_TIME};
+use crate::work;
+
+/// RAM of a guest, in MiB.
+const MEMORY_MIB: u32 = 512;
+/// RAM of the machine that runs guests, beside theirs and their cards', in MiB.
+const OUTER_MIB: u32 = 1024;
+/// Video memory of a guest, in MiB; of each where there are several.
+const VRAM_MIB: u32 = 512;
+const SHARED_VRAM_MIB: u32 = 128;
+/// Milliseconds between two looks at the counters of several guests.
+const SAMPLE_MS: u32 = 250;
+/// How often it is looked whether a job has ended.
+const POLL: Duration = Duration::from_millis(50);
+/// How long a machine may take beyond its jobs.
+const BOOT: Duration = Duration::from_secs(180);
+/// Where the machine has what guests boot into that run OpenCL.
+const OPENCL_INITRAMFS: &str = "/guest/opencl.cpio";
+
+/// Where a job finds what it needs.
+struct Places<'a> {
+    gpuvm: &'a str,
+    kernel: &'a str,
+    /// What guests boot into, but for their steps.
+    initramfs: String,
+    /// Their steps.
+    steps: String,
+    /// Debian's disk.
+    disk: &'a str,
+    /// A directory of the job's own. A shell's word.
+    scratch: &'a str,
+    /// What ends the VMM when its time is up; nothing where somebody else does.
+    guard: String,
+}
+
+/// The script of a job. Guests know their number from their environment, to which Linux adds words
+/// of its command line that it does not know.
+fn script(job: &Job, places: &Places<'_>) -> String {
+    let Places {
+        gpuvm,
+        kernel,
+        initramfs,
+        steps,
+        disk,
+        scratch,
+        guard,
+    } = places;
+    let mut script = format!(
+        "mkdir -p {scratch} && cd {scratch} && rm -f ./* && \
+         cat {initramfs} {steps} >initrd || exit 1\n"
+    );
+    let mut run = format!(
+        "{guard}{gpuvm} run --kernel {kernel} --initrd initrd --cpus 1 --memory {}M --gpu soft \
+         --stats --on-reset exit",
+        memory(job)
+    );
+    for n in 0..job.guests {
+        script += &format!(
+            "echo 'cmdline = \"{} guest={n}\"' >vm{n}.toml\n",
+            nested::PARAMETERS
+        );
+        run += &format!(" --vm vm{n}.toml");
+    }
+    if job.suite == Suite::Rodinia {
+        run += &format!(" --disk {disk},ro");
+    }
+    run += &match &job.mode {
+        Mode::Passthrough => " --mode passthrough".to_owned(),
+        Mode::Fv(opt) => format!(" --mode fv --opt {opt} --sched {}", job.sched),
+    };
+    run += &format!(" --vram {}M", vram(job));
+    if job.pcie {
+        for (name, cost) in PCIE {
+            run += &format!(" {name} {cost}");
+        }
+    }
+    if job.suite != Suite::Sharing {
+        return format!("{script}{run} </dev/null\n");
+    }
+    // Consoles go to files, or frames of one guest would break those of another.
+    format!(
+        "{script}\
+         (while [ ! -S control ]; do sleep 0.2; done\n \
+         exec {gpuvm} ctl --every {SAMPLE_MS} --only {} control counters) >samples 2>&1 &\n\
+         sampler=$!\n\
+         {run} --control control --console-dir . </dev/null\nstatus=$?\n\
+         kill $sampler\ncat samples vm*.log\nexit $status\n",
+        ENGINE_TIME.join(",")
+    )
+}
+
+/// RAM of a job's guests, in MiB.
+const fn memory(job: &Job) -> u32 {
+    match job.suite {
+        Suite::Rodinia => debian::MEMORY_MIB,
+        Suite::Sharing => MEMORY_MIB / 2,
+        _ => MEMORY_MIB,
+    }
+}
+
+/// Video memory of each of a job's guests, in MiB.
+const fn vram(job: &Job) -> u32 {
+    match job.suite {
+        Suite::Sharing => SHARED_VRAM_MIB,
+        _ => VRAM_MIB,
+    }
+}
+
+/// What a job's script and the guests in it printed.
+fn done(job: &Job, steps: &[StepResult]) -> Result<Done> {
+    let (outer, inner) = steps.split_first().context("The job printed nothing")?;
+    let guests = work::by_guest(inner);
+    // A guest that failed says why better than the VMM that it ended.
+    let mut results = guests
+        .iter()
+        .map(|steps| work::result(steps, Counters::new()))
+        .collect::<Result<Vec<_>>>()?;
+    outer.succeeded()?;
+    ensure!(
+        results.len() == usize::from(job.guests),
+        "Of {} guests {} came to their work",
+        job.guests,
+        results.len()
+    );
+    let counters = work::counters(&outer.output);
+    let exits = work::exits(&outer.output);
+    for (n, result) in results.iter_mut().enumerate() {
+        result.counters = counters.get(n).cloned().unwrap_or_default();
+        let exits = exits.get(&format!("vm{n}")).cloned();
+        result.counters.extend(exits.unwrap_or_default());
+    }
+    Ok(Done {
+        guests: results,
+        samples: samples_in(&outer.output),
+    })
+}
+
+/// Does a job on this host's KVM.
+pub fn on_host(lab: &Lab<'_>, job: &Job) -> Result<Done> {
+    let logs = lab.logs_of(job)?;
+    let (initramfs, steps) = (logs.join("base.cpio"), logs.join("steps.cpio"));
+    fs::write(&initramfs, lab.files(job.suite)?.build())?;
+    fs::write(&steps, Initramfs::of_steps(&work::steps(job, "$guest")))?;
+    let text = |path: &Path| quoted(&path.display().to_string());
+    let script = script(
+        job,
+        &Places {
+            gpuvm: &text(&lab.programs.gpuvm.canonicalize()?),
+            kernel: &text(&lab.testbed.kernel(lab.kernel)?.image.canonicalize()?),
+            initramfs: text(&initramfs),
+            steps: text(&steps),
+            disk: &text(&lab.testbed.disk().canonicalize()?),
+            scratch: &text(&logs.join("scratch")),
+            guard: String::new(),
+        },
+    );
+    let log = logs.join("output.log");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]);
+    let mut process = Supervised::spawn("VMM", &mut command, &log)?;
+    let (begin, limit) = (Instant::now(), work::time_out(job));
+    let status = loop {
+        lab.session.check()?;
+        if let Some(status) = process.poll()? {
+            break status;
+        }
+        if begin.elapsed() > limit {
+            bail!("The guests were not done after {} s", limit.as_secs());
+        }
+        thread::sleep(POLL);
+    };
+    let output = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    let mut steps = vec![StepResult {
+        name: "job".into(),
+        status: status.code().unwrap_or(-1),
+        output: output.clone(),
+        seconds: begin.elapsed().as_secs_f64(),
+    }];
+    steps.extend(steps_in(&output));
+    let done = done(job, &steps)?;
+    let _ = fs::remove_dir_all(&logs);
+    Ok(done)
+}
+
+/// A word of the shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Does jobs in a machine with KVM, in another one where a job has ended that.
+pub fn nested(lab: &Lab<'_>, jobs: &[&Job], witness: &mut dyn Witness) -> Result<()> {
+    let mut left = jobs;
+    while !left.is_empty() {
+        let count = in_one_machine(lab, left, witness)?;
+        ensure!(count > 0, "The machine with KVM went down before its jobs");
+        left = &left[count..];
+    }
+    Ok(())
+}
+
+/// The name of the step of job `n`.
+fn job_step(n: usize) -> String {
+    format!("job{n}")
+}
+
+/// Does as many of `jobs` as a machine survives; how many.
+fn in_one_machine(lab: &Lab<'_>, jobs: &[&Job], witness: &mut dyn Witness) -> Result<usize> {
+    let machine = machine(lab, jobs)?;
+    let logs = lab.logs.join("machine");
+    fs::create_dir_all(&logs).with_context(|| format!("Cannot make {}", logs.display()))?;
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.map_or(0, |since| since.as_secs());
+    let mut running = machine.start(lab.testbed, &logs)?;
+    let mut begun = None;
+    let mut n = 0;
+    loop {
+        let over = running.poll(lab.session);
+        lab.session.check()?;
+        while let Some(job) = jobs.get(n) {
+            if begun != Some(n) && has_begun(&running, n) {
+                begun = Some(n);
+                witness.begin(job);
+            }
+            let Some(steps) = running.ended(&job_step(n)) else {
+                break;
+            };
+            let result = done(job, &steps);
+            if result.is_err() {
+                let output: String = steps.iter().map(|step| step.output.as_str()).collect();
+                fs::write(lab.logs_of(job)?.join("output.log"), output)?;
+            }
+            witness.end(job, since, result)?;
+            n += 1;
+        }
+        match over {
+            Ok(None) => thread::sleep(POLL),
+            Ok(Some(_)) => {
+                let _ = fs::remove_dir_all(&logs);
+                return Ok(n);
+            }
+            Err(error) => {
+                let Some(job) = jobs.get(n).filter(|_| begun == Some(n)) else {
+                    return match n {
+                        0 => Err(error),
+                        _ => Ok(n),
+                    };
+                };
+                witness.end(job, since, Err(error))?;
+                return Ok(n + 1);
+            }
+        }
+    }
+}
+
+fn has_begun(running: &Running<'_>, n: usize) -> bool {
+    running.output(&job_step(n)).is_some()
+}
+
+/// A machine with KVM whose steps are `jobs`.
+fn machine(lab: &Lab<'_>, jobs: &[&Job]) -> Result<Machine> {
+    let gpuvm = &lab.programs.gpuvm;
+    let inner = lab.files(Suite::Micro)?;
+    let mut machine = nested::machine(lab.testbed, lab.kernel, gpuvm, &inner, None)?;
+    let opencl = jobs.iter().any(|job| job.suite == Suite::Rodinia);
+    if opencl {
+        let files = lab.files(Suite::Rodinia)?;
+        machine.files.add_bytes(OPENCL_INITRAMFS, &files.build())?;
+        machine.devices.push(Device::Disk {
+            image: lab.testbed.disk(),
+        });
+        machine.steps.push(Step::new(
+            "disk",
+            "modprobe virtio_pci && modprobe virtio_blk && ls /dev/vda",
+        ));
+    }
+    machine.time_out = BOOT;
+    for (n, job) in jobs.iter().enumerate() {
+        let steps = format!("/guest/{}.cpio", job_step(n));
+        let archive = Initramfs::of_steps(&work::steps(job, "$guest"));
+        machine.files.add_bytes(&steps, &archive)?;
+        let limit = work::time_out(job);
+        let script = script(
+            job,
+            &Places {
+                gpuvm: "gpuvm",
+                kernel: nested::KERNEL,
+                initramfs: match job.suite {
+                    Suite::Rodinia => OPENCL_INITRAMFS.into(),
+                    _ => nested::INITRAMFS.into(),
+                },
+                steps,
+                disk: "/dev/vda",
+                scratch: "/tmp/job",
+                guard: format!("timeout -k 5 {} ", limit.as_secs()),
+            },
+        );
+        machine.steps.push(Step::new(&job_step(n), script));
+        machine.time_out += limit + Duration::from_secs(10);
+    }
+    let guests = jobs
+        .iter()
+        .map(|job| u32::from(job.guests) * (memory(job) + vram(job)))
+        .max();
+    machine.memory_mib = OUTER_MIB + guests.unwrap_or(0);
+    Ok(machine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Load, Way};
+
+    fn job(suite: Suite, mode: &str, guests: u16) -> Job {
+        Job {
+            suite,
+            mode: mode.parse().unwrap(),
+            way: Way::Nested,
+            guests,
+            sched: "drr".into(),
+            size: "small".into(),
+            load: Load::default(),
+            pcie: false,
+            workloads: Vec::new(),
+            repetition: 0,
+        }
+    }
+
+    fn script_of(job: &Job) -> String {
+        let places = Places {
+            gpuvm: "gpuvm",
+            kernel: "k",
+            initramfs: "a".into(),
+            steps: "b".into(),
+            disk: "/dev/vda",
+            scratch: "/tmp/job",
+            guard: "timeout 9 ".into(),
+        };
+        script(job, &places)
+    }
+
+    fn step(name: &str, status: i32, output: &str) -> StepResult {
+        StepResult {
+            name: name.into(),
+            status,
+            output: output.into(),
+            seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn job_becomes_a_command_line() {
+        let script = script_of(&job(Suite::Rodinia, "fv:bulk+incremental", 1));
+        for part in [
+            "cat a b >initrd",
+            "timeout 9 gpuvm run --kernel k",
+            "--disk /dev/vda,ro",
+            "--mode fv --opt bulk,incremental --sched drr",
+        ] {
+            assert!(script.contains(part), "{part} is missing in {script}");
+        }
+        assert!(!script.contains("--control"));
+        let script = script_of(&job(Suite::Micro, "passthrough", 1));
+        assert!(script.contains("--mode passthrough --vram"), "{script}");
+    }
+
+    #[test]
+    fn each_of_several_guests_has_its_file_and_counters_are_sampled() {
+        let script = script_of(&job(Suite::Sharing, "fv:all", 4));
+        for part in [
+            "guest=3",
+            "--vm vm0.toml --vm vm1",
+            "ctl --every 250",
+            "--console-dir",
+        ] {
+            assert!(script.contains(part), "{part} is missing in {script}");
+        }
+    }
+
+    #[test]
+    fn guests_and_counters_of_a_job_are_put_together() {
+        let printed = "vm0:\n  syncs: 4\nexits_total{vm=\"vm1\",vcpu=\"0\",kind=\"pio\"}: 2\n\
+                       vm1:\n  syncs: 5\n";
+        let guest = |bytes: u64| {
+            let line = format!("{{\"type\":\"load\",\"bytes\":{bytes}}}");
+            [step("probe", 0, ""), step("bench", 0, &line)]
+        };
+        let mut steps = vec![step("job0", 0, printed)];
+        steps.extend(guest(1).into_iter().chain(guest(2)));
+        let job = job(Suite::Sharing, "fv:all", 2);
+        let both = done(&job, &steps).unwrap();
+        assert_eq!(both.guests[0].counters["syncs"], 4);
+        assert_eq!(both.guests[1].counters["exits pio"], 2);
+        assert_eq!(both.guests[1].lines[0]["bytes"], 2);
+
+        let error = done(&job, &steps[..3]).unwrap_err().to_string();
+        assert_eq!(error, "Of 2 guests 1 came to their work");
+        steps[4].status = 7;
+        assert!(
+            done(&job, &steps)
+                .unwrap_err()
+                .to_string()
+                .contains("bench failed")
+        );
+    }
+
+    #[test]
+    fn path_with_a_quote_stays_one_word() {
+        assert_eq!(quoted("a b'c"), r"'a b'\''c'");
+    }
+}
