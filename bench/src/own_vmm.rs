@@ -10,9 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::{
-    Device, Initramfs, Machine, Running, Step, StepResult, Supervised, debian, nested, steps_in,
-};
+use e2e::{Initramfs, Machine, Running, Step, StepResult, Supervised, debian, nested, steps_in};
 
 use crate::control::samples_in;
 use crate::lab::{Done, Lab, PCIE, Witness};
@@ -284,13 +282,7 @@ fn machine(lab: &Lab<'_>, jobs: &[&Job]) -> Result<Machine> {
     if opencl {
         let files = lab.files(Suite::Rodinia)?;
         machine.files.add_bytes(OPENCL_INITRAMFS, &files.build())?;
-        machine.devices.push(Device::Disk {
-            image: lab.testbed.disk(),
-        });
-        machine.steps.push(Step::new(
-            "disk",
-            "modprobe virtio_pci && modprobe virtio_blk && ls /dev/vda",
-        ));
+        nested::attach_disk(&mut machine, lab.testbed);
     }
     machine.time_out = BOOT;
     for (n, job) in jobs.iter().enumerate() {
@@ -308,7 +300,7 @@ fn machine(lab: &Lab<'_>, jobs: &[&Job]) -> Result<Machine> {
                     _ => nested::INITRAMFS.into(),
                 },
                 steps,
-                disk: "/dev/vda",
+                disk: nested::DISK,
                 scratch: "/tmp/job",
                 guard: format!("timeout -k 5 {} ", limit.as_secs()),
             },
