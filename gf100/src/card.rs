@@ -167,6 +167,14 @@ impl Card {
         }
     }
 
+    /// Looks for work of channel `chid`, as after a store of its put index through BAR1: for software
+    /// that stored it straight to memory.
+    pub fn look(&self, chid: u32) {
+        if let Ok(chid) = u8::try_from(chid) {
+            self.fifo.doorbell(chid);
+        }
+    }
+
     /// What an access of an aperture may end in goes to software through PFIFO.
     fn settle(&self, access: Result<(), FaultReport>) {
         if let Err(fault) = access {

@@ -30,6 +30,10 @@ pub trait Card: Send + Sync {
     /// Stores to a BAR.
     fn write(&self, bar: Bar, offset: u64, data: &[u8]);
 
+    /// Looks for work of channel `chid`, whose put index was stored by a way on which the card sees
+    /// no stores. A card on the bus sees all that are made through BAR1.
+    fn look(&self, chid: u32);
+
     /// Loads from configuration space.
     fn config_read(&self, offset: u64, data: &mut [u8]);
 

@@ -77,8 +77,10 @@ struct Channel {
     engine_ns: [AtomicU64; ENGINES.len()],
 }
 
-/// The counters of one machine. All only grow.
+/// The counters of one machine. All only grow. No other machine's are in the same cache lines, nor in
+/// those that are fetched along with them.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Counters {
     accesses: [Accesses; RANGES],
     channels: [Channel; pfifo::CHANNELS as usize],

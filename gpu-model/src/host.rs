@@ -38,7 +38,7 @@ impl Default for Settings {
             optimisations: Optimisations::LAZY_SHADOW
                 | Optimisations::INCREMENTAL
                 | Optimisations::BULK,
-            dispatcher: Arc::new(Direct::default()),
+            dispatcher: Arc::new(Direct),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! [`Dispatcher`] rings for it through the [`Gate`], at once or when its turn comes. Until then the
 //! card does not see the guest's put index, as the control page that it reads is the hypervisor's.
 
-use std::sync::{OnceLock, Weak};
+use std::sync::Weak;
 use std::time::Instant;
 
 use mmio::VmId;
@@ -35,6 +35,11 @@ pub struct Submission {
 pub trait Dispatcher: Send + Sync {
     /// The way to the card. Called once, before anything else.
     fn attach(&self, gate: Weak<dyn Gate>);
+
+    /// Whether it decides anything at all. If not, doorbells go straight to the card.
+    fn decides(&self) -> bool {
+        true
+    }
 
     /// A guest rang a doorbell. It waits meanwhile: this must not block.
     fn submit(&self, submission: Submission);
@@ -78,20 +83,17 @@ pub trait Gate: Send + Sync {
 }
 
 /// Lets everybody have the card at once.
-#[derive(Default)]
-pub struct Direct(OnceLock<Weak<dyn Gate>>);
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Direct;
 
 impl Dispatcher for Direct {
-    fn attach(&self, gate: Weak<dyn Gate>) {
-        // There is one card.
-        let _ = self.0.set(gate);
+    fn attach(&self, _gate: Weak<dyn Gate>) {}
+
+    fn decides(&self) -> bool {
+        false
     }
 
-    fn submit(&self, submission: Submission) {
-        if let Some(gate) = self.0.get().and_then(Weak::upgrade) {
-            gate.ring(&submission);
-        }
-    }
+    fn submit(&self, _submission: Submission) {}
 
     fn forget(&self, _chid: u32) {}
 }

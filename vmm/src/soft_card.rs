@@ -90,6 +90,10 @@ impl Card for SoftCard {
         self.card.write(bar, offset, data);
     }
 
+    fn look(&self, chid: u32) {
+        self.card.look(chid);
+    }
+
     fn config_read(&self, offset: u64, data: &mut [u8]) {
         self.card.config_read(offset, data);
     }

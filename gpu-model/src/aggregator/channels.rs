@@ -1,5 +1,6 @@
 //! The card's channels: whose they are, which may run, and taking them away.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mmio::layout::userd;
@@ -44,6 +45,8 @@ pub(super) struct Row {
     expelled: bool,
     /// Its address space is being replaced.
     frozen: bool,
+    /// Its guest stores put indices where the card finds them.
+    direct: bool,
     /// The put index of the last doorbell.
     submitted: u32,
     /// The put index that the card knows.
@@ -134,6 +137,29 @@ impl Aggregator {
         u32::from_le_bytes(word)
     }
 
+    /// Stores a word of the control page of channel `chid`.
+    pub fn control_store(&self, chid: u32, offset: u64, word: u32) {
+        let at = Layout::control_page(chid) + offset;
+        self.card.write(Bar::Bar1, at, &word.to_le_bytes());
+    }
+
+    /// From now on the guest stores the put indices of channel `chid` where the card finds them, or
+    /// no more. They are not stored by anybody else then.
+    pub fn set_direct(&self, chid: u32, direct: bool) {
+        if let Some(row) = self.table.lock().row(chid) {
+            row.direct = direct;
+        }
+    }
+
+    /// Lets the card have the put index of a channel: whoever has the table's lock says what that is.
+    fn show_put(&self, chid: u32, row: &Row) {
+        match row.direct {
+            // The guest may have stored another one by now.
+            true => self.card.look(chid),
+            false => self.control_store(chid, userd::GP_PUT, row.rung),
+        }
+    }
+
     /// The channels that the dispatcher wants killed.
     pub(super) fn expelled(&self) -> Vec<Owner> {
         let rows = self.table.lock().0;
@@ -161,8 +187,7 @@ impl Aggregator {
             .store(channel(pfifo::CHAN_STATE, chid), word.bits());
         if row.may_run() && !before && row.owner.is_some() {
             // It may have lost sight of work when it was taken off.
-            let at = Layout::control_page(chid) + userd::GP_PUT;
-            self.card.write(Bar::Bar1, at, &row.rung.to_le_bytes());
+            self.show_put(chid, row);
         }
     }
 
@@ -280,7 +305,11 @@ impl Aggregator {
     }
 
     /// A guest rang the doorbell of channel `chid`: the dispatcher has its work.
+    #[inline]
     pub fn submit(&self, chid: u32, put: u32) {
+        if !self.dispatches {
+            return self.has_rung(chid, put);
+        }
         let submission = {
             let mut table = self.table.lock();
             let Some(row) = table.row(chid) else { return };
@@ -299,14 +328,45 @@ impl Aggregator {
         self.dispatcher.submit(submission);
     }
 
+    /// `put` is the put index of channel `chid` from now on, and nobody decides when.
+    pub fn has_rung(&self, chid: u32, put: u32) {
+        {
+            let mut table = self.table.lock();
+            let Some(row) = table.row(chid).filter(|row| row.owner.is_some()) else {
+                return;
+            };
+            row.submitted = put;
+            row.rung = put;
+            row.in_flight = true;
+            self.show_put(chid, row);
+        }
+        self.watch_work();
+    }
+
+    /// There is work that somebody should look at.
+    fn watch_work(&self) {
+        // Who stops watching says so before the last look at the table, which is behind us.
+        if self.watched.load(Ordering::SeqCst) {
+            return;
+        }
+        let _flights = self.flights.lock();
+        if !self.watched.swap(true, Ordering::SeqCst) {
+            self.rung.notify_one();
+        }
+    }
+
     /// The machines that have, or lately had, work on the card: as bits.
     pub(super) fn busy_machines(&self) -> u32 {
         let rows = self.table.lock().0;
         let mut flights = self.flights.lock();
-        for (chid, row) in (0..).zip(&rows).filter(|(_, row)| row.in_flight) {
+        for (chid, row) in (0..).zip(&rows) {
             let Some(owner) = row.owner else { continue };
+            // What a guest rang directly may be over before anybody has seen it.
+            if !row.in_flight && !row.direct {
+                continue;
+            }
             // It had at the last look, so it may have interrupted since.
-            flights.last[usize::from(owner.vm.0)] = Some(Instant::now());
+            flights[usize::from(owner.vm.0)] = Some(Instant::now());
             if self.progress(chid) == row.rung
                 && let Some(now) = self.table.lock().row(chid)
                 && (now.binding, now.rung) == (row.binding, row.rung)
@@ -316,7 +376,7 @@ impl Aggregator {
         }
         let busy = |last: &Option<Instant>| last.is_some_and(|last| last.elapsed() < AFTERMATH);
         (0..)
-            .zip(&flights.last)
+            .zip(&*flights)
             .filter(|(_, last)| busy(last))
             .map(|(vm, _)| 1 << vm)
             .sum()
@@ -325,12 +385,14 @@ impl Aggregator {
     /// Waits until work is in flight, but not longer than `at_most`; whether any is.
     pub fn await_work(&self, at_most: Duration) -> bool {
         let mut flights = self.flights.lock();
-        // Who rings from here on finds the lock taken or nobody watching.
-        flights.watched = self.table.lock().0.iter().any(|row| row.in_flight);
-        if !flights.watched {
-            self.rung.wait_for(&mut flights, at_most);
+        // Who rings from here on finds nobody watching, and then the lock taken.
+        self.watched.store(false, Ordering::SeqCst);
+        if self.table.lock().0.iter().any(|row| row.in_flight) {
+            self.watched.store(true, Ordering::SeqCst);
+            return true;
         }
-        flights.watched
+        self.rung.wait_for(&mut flights, at_most);
+        self.watched.load(Ordering::SeqCst)
     }
 
     /// Looks at what the engines do, on behalf of the time `elapsed` since the last look.
@@ -377,16 +439,11 @@ impl Gate for Aggregator {
             row.rung = submission.put;
             row.in_flight = true;
             // Under the lock: the channel could be another one at once.
-            let at = Layout::control_page(submission.chid) + userd::GP_PUT;
-            self.card
-                .write(Bar::Bar1, at, &submission.put.to_le_bytes());
+            self.show_put(submission.chid, row);
         }
         self.counters(submission.vm)
             .add_queue_wait(submission.guest, submission.since.elapsed());
-        let mut flights = self.flights.lock();
-        if !std::mem::replace(&mut flights.watched, true) {
-            self.rung.notify_one();
-        }
+        self.watch_work();
     }
 
     fn progress(&self, chid: u32) -> u32 {

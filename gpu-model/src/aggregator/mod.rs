@@ -8,6 +8,7 @@ mod channels;
 mod context;
 mod events;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -61,10 +62,15 @@ pub struct Aggregator {
     /// Bytes of a PGRAPH context, as the card's firmware says.
     context_size: u32,
     dispatcher: Arc<dyn Dispatcher>,
+    /// It decides when doorbells reach the card; otherwise they pass it by.
+    dispatches: bool,
     /// By machine.
     counters: Box<[Arc<Counters>]>,
     table: Mutex<Table>,
-    flights: Mutex<Flights>,
+    /// By machine, when it last had work on the card.
+    flights: Mutex<Box<[Option<Instant>]>>,
+    /// Somebody looks at the engines.
+    watched: AtomicBool,
     /// Work is in flight again.
     rung: Condvar,
     runlists: Mutex<Runlists>,
@@ -85,14 +91,6 @@ struct Handler {
     since: Instant,
 }
 
-/// What is known of work on the card.
-struct Flights {
-    /// By machine, when it last had some.
-    last: Box<[Option<Instant>]>,
-    /// Somebody looks at the engines.
-    watched: bool,
-}
-
 impl Aggregator {
     /// Takes `card` over and brings it up; `dispatcher` decides when it works for whom.
     pub fn new(
@@ -104,13 +102,12 @@ impl Aggregator {
         let machines = usize::from(layout.vgpus());
         let mut aggregator = Self {
             vram: Vram::new(card.clone()),
+            dispatches: dispatcher.decides(),
             dispatcher,
             counters: (0..machines).map(|_| Arc::default()).collect(),
             table: Mutex::new(Table::new()),
-            flights: Mutex::new(Flights {
-                last: vec![None; machines].into(),
-                watched: true,
-            }),
+            flights: Mutex::new(vec![None; machines].into()),
+            watched: AtomicBool::new(true),
             rung: Condvar::new(),
             runlists: Mutex::new(Runlists::new(layout.vgpus())),
             layout,

@@ -5,7 +5,7 @@
 //! `nvkm/core/intr.c nvkm_intr`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use mmio::regs::pmc::Intr;
 use parking_lot::Mutex;
@@ -62,8 +62,11 @@ impl State {
 }
 
 /// The tree.
+#[repr(align(128))]
 pub struct Interrupts {
     state: Mutex<State>,
+    /// What the state comes to, for whoever asks without changing it.
+    status: AtomicU32,
     slot: Arc<dyn Slot>,
     sent: AtomicU64,
 }
@@ -73,6 +76,7 @@ impl Interrupts {
     pub fn new(slot: Arc<dyn Slot>) -> Self {
         Self {
             state: Mutex::new(State::POWER_ON),
+            status: AtomicU32::new(State::POWER_ON.status()),
             slot,
             sent: AtomicU64::new(0),
         }
@@ -81,6 +85,7 @@ impl Interrupts {
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
         change(&mut state);
+        self.status.store(state.status(), Ordering::Release);
         let asserted = state.asserted();
         if asserted && state.signalling.msi && state.armed {
             state.armed = false;
@@ -100,8 +105,9 @@ impl Interrupts {
     }
 
     /// `PMC.INTR_HOST[0]`: levels that pass the mask.
+    #[inline]
     pub fn status(&self) -> u32 {
-        self.state.lock().status()
+        self.status.load(Ordering::Acquire)
     }
 
     /// Stores `PMC.INTR_EN_HOST[0]`.

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use mmio::Bar;
-use mmio::layout::userd;
 use mmio::regs::{PRAMIN, pfifo};
 use shadow_pt::GuestAddress;
 
@@ -171,21 +170,8 @@ impl VirtualGpu {
 
     /// With doorbells that nobody traps, the control pages of channels.
     fn control_pieces(&self, pieces: &mut Vec<Piece>) {
-        let switches = self.optimisations();
-        let direct = switches.contains(Optimisations::DOORBELL_DIRECT);
-        if !direct && !switches.contains(Optimisations::DOORBELL_POLL) {
-            return;
-        }
         for guest in 0..pfifo::CHANNELS {
-            let Some((offset, chid)) = self.control_page(guest) else {
-                continue;
-            };
-            let own = self.doorbells.page(guest);
-            let vram = match direct {
-                true => Some(self.host.layout().userd(chid)),
-                false => own.and_then(|own| self.partition.vram(own, PAGE)),
-            };
-            if let Some(vram) = vram
+            if let Some((offset, vram)) = self.open_control_page(guest)
                 && offset + PAGE <= self.bar_size(Bar::Bar1)
             {
                 push(
@@ -200,55 +186,6 @@ impl VirtualGpu {
             }
         }
         pieces.sort_unstable_by_key(|piece| piece.offset);
-    }
-
-    /// Looks at the doorbells of all channels whose control pages are mapped, and brings what the
-    /// card says of their progress there. Somebody has to call this again and again while
-    /// doorbells are polled or direct.
-    pub fn poll_doorbells(&self) {
-        let switches = self.optimisations();
-        let direct = switches.contains(Optimisations::DOORBELL_DIRECT);
-        if !direct && !switches.contains(Optimisations::DOORBELL_POLL) {
-            return;
-        }
-        for guest in 0..pfifo::CHANNELS {
-            let Some((_, chid)) = self.control_page(guest) else {
-                continue;
-            };
-            let known = self.doorbells.put(guest);
-            if direct {
-                let put = self.host.control_load(chid, userd::GP_PUT);
-                if put != known {
-                    self.doorbell(guest, chid, put);
-                }
-                continue;
-            }
-            let Some(own) = self.doorbells.page(guest) else {
-                continue;
-            };
-            let mut put = [0; 4];
-            self.load_vram(own + userd::GP_PUT, &mut put);
-            let put = u32::from_le_bytes(put);
-            if put != known {
-                self.doorbell(guest, chid, put);
-            }
-            let mut progress = [0; (userd::GP_PUT - userd::PUT) as usize];
-            let page = self.host.layout().userd(chid);
-            self.host.vram().read(page + userd::PUT, &mut progress);
-            self.store_plain(own + userd::PUT, &progress);
-        }
-    }
-
-    /// Where in BAR1 the control page of a channel that exists is, and the card's number of it.
-    fn control_page(&self, guest: u32) -> Option<(u64, u32)> {
-        if !self.doorbells.live(guest) {
-            return None;
-        }
-        let base = self.file.read(pfifo::BAR1_BASE.offset());
-        let first = u64::from(base & 0x0fff_ffff) * userd::STRIDE;
-        let offset = first + u64::from(guest) * userd::STRIDE;
-        let (_, chid, _) = self.userd(offset)?;
-        Some((offset, chid))
     }
 
     /// The guest's video memory behind `bar`: offset, address, bytes, read-only.

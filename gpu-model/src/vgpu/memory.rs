@@ -365,6 +365,11 @@ impl Memory {
         }
     }
 
+    /// Whether anything is put off.
+    pub fn is_stale(&self) -> bool {
+        self.spaces.values().any(|space| space.stale)
+    }
+
     /// Nothing is put off any more.
     pub fn catch_up(&mut self, around: &Around<'_>) {
         self.sync_stale(around, around.algorithm());

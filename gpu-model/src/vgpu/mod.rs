@@ -7,6 +7,7 @@
 mod apertures;
 mod config_space;
 mod deferred;
+mod doorbells;
 mod engines;
 mod events;
 mod falcon;
@@ -33,6 +34,7 @@ use shadow_pt::PageTimes;
 
 use self::apertures::Windows;
 use self::config_space::ConfigSpace;
+use self::doorbells::Doorbells;
 use self::events::Events;
 use self::falcon::Falcons;
 use self::interrupts::Interrupts;
@@ -40,7 +42,7 @@ pub use self::interrupts::Slot;
 use self::mapping::Mapped;
 pub use self::mapping::{Mapper, Piece};
 use self::memory::{Around, Memory};
-use self::pfifo::{Channels, Doorbells};
+use self::pfifo::Channels;
 use self::registers::RegisterFile;
 use self::timer::Timer;
 use self::watch::Watch;
@@ -69,6 +71,8 @@ pub struct VirtualGpu {
     doorbells: Doorbells,
     windows: Mutex<Windows>,
     memory: Mutex<Memory>,
+    /// Shadow tables may be behind the guest's: changed with the lock of `memory` held.
+    put_off: AtomicBool,
     events: Mutex<Events>,
     /// Methods from the host side, for the first context.
     methods: Mutex<Vec<HostMethod>>,
@@ -107,6 +111,7 @@ impl VirtualGpu {
             doorbells: Doorbells::default(),
             windows: Mutex::default(),
             memory: Mutex::new(Memory::new(&partition).map_err(io::Error::other)?),
+            put_off: AtomicBool::new(false),
             events: Mutex::default(),
             methods: Mutex::default(),
             watch: Watch::new(partition.vram_size()),
@@ -148,11 +153,15 @@ impl VirtualGpu {
 
     /// How it does its work from now on.
     pub fn set_optimisations(&self, optimisations: Optimisations) {
-        let bits = optimisations.bits();
-        self.optimisations.store(bits, Ordering::Relaxed);
+        self.switch_doorbells(optimisations);
         // What was put off may be asked for by nobody any more.
         self.memory.lock().catch_up(&self.around());
         self.remap_all();
+    }
+
+    fn store_optimisations(&self, optimisations: Optimisations) {
+        let bits = optimisations.bits();
+        self.optimisations.store(bits, Ordering::Relaxed);
     }
 
     fn around(&self) -> Around<'_> {
@@ -418,7 +427,11 @@ impl VirtualGpu {
                 let space = self.file.read(pfb::VM_FLUSH_PDB.offset());
                 let space = (!all).then_some(space);
                 self.track_mapped();
-                self.memory.lock().flush(&self.around(), space);
+                {
+                    let mut memory = self.memory.lock();
+                    memory.flush(&self.around(), space);
+                    self.put_off.store(memory.is_stale(), Ordering::Release);
+                }
                 self.windows.lock().flush();
                 for bar in self.behind(space) {
                     self.remap(bar);

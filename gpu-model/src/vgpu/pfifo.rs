@@ -1,6 +1,6 @@
 //! PFIFO of a guest: shadow channels, its runlist, kicks, and what it sees of its PBDMAs.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use mmio::layout::pagetable::Aperture;
 use mmio::layout::{instance, userd};
@@ -9,10 +9,9 @@ use mmio::{Bar, Hit, RegId};
 use shadow_pt::GuestAddress;
 
 use super::VirtualGpu;
+use super::doorbells::Ringing;
 use crate::aggregator::{Event, Owner, pbdma};
 use crate::card::Registers;
-use crate::optimisations::Optimisations;
-use crate::partition::Layout;
 
 /// Bytes of an entry of a runlist.
 const RUNLIST_ENTRY: usize = 8;
@@ -52,73 +51,6 @@ pub struct Channels([Row; pfifo::CHANNELS as usize]);
 impl Default for Channels {
     fn default() -> Self {
         Self([Row::default(); pfifo::CHANNELS as usize])
-    }
-}
-
-/// What doorbells need, without a lock.
-pub struct Doorbells {
-    /// Channels that exist, as bits.
-    live: [AtomicU64; pfifo::CHANNELS as usize / 64],
-    /// By channel, the put index that the guest stored last.
-    puts: [AtomicU32; pfifo::CHANNELS as usize],
-    /// By channel, the guest's own control page in its video memory, or [`NO_PAGE`].
-    pages: [AtomicU64; pfifo::CHANNELS as usize],
-}
-
-/// No page of video memory.
-const NO_PAGE: u64 = u64::MAX;
-
-impl Default for Doorbells {
-    fn default() -> Self {
-        Self {
-            live: Default::default(),
-            puts: [const { AtomicU32::new(0) }; pfifo::CHANNELS as usize],
-            pages: [const { AtomicU64::new(NO_PAGE) }; pfifo::CHANNELS as usize],
-        }
-    }
-}
-
-impl Doorbells {
-    /// Whether channel `guest` exists.
-    #[inline]
-    pub fn live(&self, guest: u32) -> bool {
-        let word = self.live.get(guest as usize / 64);
-        word.is_some_and(|word| word.load(Ordering::Acquire) >> (guest % 64) & 1 != 0)
-    }
-
-    fn set_live(&self, guest: u32, live: bool) {
-        let Some(word) = self.live.get(guest as usize / 64) else {
-            return;
-        };
-        let bit = 1 << (guest % 64);
-        match live {
-            true => word.fetch_or(bit, Ordering::AcqRel),
-            false => word.fetch_and(!bit, Ordering::AcqRel),
-        };
-    }
-
-    /// The put index of channel `guest` as the guest knows it.
-    pub fn put(&self, guest: u32) -> u32 {
-        let put = self.puts.get(guest as usize);
-        put.map_or(0, |put| put.load(Ordering::Relaxed))
-    }
-
-    /// The guest's own control page of a channel, in its video memory.
-    pub fn page(&self, guest: u32) -> Option<u64> {
-        let page = self.pages.get(guest as usize)?.load(Ordering::Relaxed);
-        (page != NO_PAGE).then_some(page)
-    }
-
-    fn set_page(&self, guest: u32, page: Option<u64>) {
-        if let Some(to) = self.pages.get(guest as usize) {
-            to.store(page.unwrap_or(NO_PAGE), Ordering::Relaxed);
-        }
-    }
-
-    fn set_put(&self, guest: u32, put: u32) {
-        if let Some(to) = self.puts.get(guest as usize) {
-            to.store(put, Ordering::Relaxed);
-        }
     }
 }
 
@@ -219,16 +151,21 @@ impl VirtualGpu {
     }
 
     /// The card's number of a channel that exists.
-    fn live(&self, guest: u32) -> Option<u32> {
+    pub(super) fn live(&self, guest: u32) -> Option<u32> {
         let live = self.doorbells.live(guest);
         live.then(|| self.partition.channel(guest)).flatten()
     }
 
     /// The card is about to use the address space of a channel.
-    fn use_space_of(&self, guest: u32) {
+    pub(super) fn use_space_of(&self, guest: u32) {
+        if !self.put_off.load(Ordering::Acquire) {
+            return;
+        }
         let row = self.channels.lock().0.get(guest as usize).copied();
         if let Some(directory) = row.and_then(|row| row.channel?.directory) {
-            self.memory.lock().use_space(&self.around(), directory);
+            let mut memory = self.memory.lock();
+            memory.use_space(&self.around(), directory);
+            self.put_off.store(memory.is_stale(), Ordering::Release);
         }
     }
 
@@ -245,79 +182,14 @@ impl VirtualGpu {
         }
     }
 
-    /// Where byte `offset` of BAR1 is in the control page of a channel that exists, if it is: the
-    /// guest's number, the card's number, and the place in the page.
-    #[inline]
-    pub(super) fn userd(&self, offset: u64) -> Option<(u32, u32, u64)> {
-        let base = self.file.read(pfifo::BAR1_BASE.offset());
-        if base & pfifo::BAR1_BASE_ENABLE == 0 {
-            return None;
-        }
-        let first = u64::from(base & 0x0fff_ffff) * userd::STRIDE;
-        let place = offset.checked_sub(first)?;
-        let guest = u32::try_from(place / userd::STRIDE).ok()?;
-        let chid = self.live(guest)?;
-        Some((guest, chid, place % userd::STRIDE))
-    }
-
-    /// Loads from a control page. The put index is what the guest stored: the card may not have it
-    /// yet.
-    pub(super) fn userd_read(&self, (guest, chid, place): (u32, u32, u64), data: &mut [u8]) {
-        let at = Layout::control_page(chid) + place;
-        self.host.card().read(Bar::Bar1, at, data);
-        let put = self.doorbells.put(guest).to_le_bytes();
-        for (byte, value) in (userd::GP_PUT..).zip(put) {
-            if let Some(byte) = byte
-                .checked_sub(place)
-                .and_then(|n| data.get_mut(n as usize))
-            {
-                *byte = value;
-            }
-        }
-    }
-
-    /// Stores to a control page; the put index goes to whoever decides when it is the channel's
-    /// turn.
-    pub(super) fn userd_write(&self, (guest, chid, place): (u32, u32, u64), data: &[u8]) {
-        let end = place + data.len() as u64;
-        let put = userd::GP_PUT..userd::GP_PUT + 4;
-        let page = Layout::control_page(chid);
-        for part in [place..end.min(put.start), place.max(put.end)..end] {
-            if part.start < part.end {
-                let bytes = &data[(part.start - place) as usize..(part.end - place) as usize];
-                self.host.card().write(Bar::Bar1, page + part.start, bytes);
-            }
-        }
-        if place >= put.end || end <= put.start {
-            return;
-        }
-        let mut word = self.doorbells.put(guest).to_le_bytes();
-        for (at, byte) in (place..).zip(data).filter(|(at, _)| put.contains(at)) {
-            word[(at - put.start) as usize] = *byte;
-        }
-        if self.optimisations().contains(Optimisations::DOORBELL_POLL)
-            && let Some(own) = self.doorbells.page(guest)
-        {
-            // Whoever polls looks there.
-            self.store_plain(own + put.start, &word);
-        }
-        self.doorbell(guest, chid, u32::from_le_bytes(word));
-    }
-
-    /// The guest rang the doorbell of a channel.
-    pub(super) fn doorbell(&self, guest: u32, chid: u32, put: u32) {
-        self.counters.add_doorbell(guest);
-        self.doorbells.set_put(guest, put);
-        self.use_space_of(guest);
-        self.host.submit(chid, put);
-    }
-
     /// The guest stored a row of the channel table.
     fn set_channel(&self, guest: u32, word: u32) {
         let Some(chid) = self.partition.channel(guest) else {
             // Beyond the quota: the row does not exist.
             return;
         };
+        // Doorbells of the last channel with this number are no doorbells of the next one.
+        let _turn = self.doorbells.turn();
         let mut channels = self.channels.lock();
         let row = &mut channels.0[guest as usize];
         let same = std::mem::replace(&mut row.word, word) == word;
@@ -368,6 +240,8 @@ impl VirtualGpu {
         let put = self.host.control_load(chid, userd::GP_PUT);
         self.doorbells.set_put(guest, put);
         self.doorbells.set_page(guest, self.own_userd(channel).1);
+        self.host
+            .set_direct(chid, self.ringing() == Ringing::Direct);
         self.doorbells.set_live(guest, true);
         self.remap(Bar::Bar1);
     }
@@ -577,6 +451,7 @@ impl VirtualGpu {
 
     /// All channels are gone.
     pub(super) fn reset_channels(&self) {
+        let _turn = self.doorbells.turn();
         let gone = self.host.evict(self.vm());
         let rows = std::mem::take(&mut *self.channels.lock()).0;
         for (guest, row) in (0..).zip(&rows) {

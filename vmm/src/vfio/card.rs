@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use gpu_model::{Card, Protection, Registers};
+use gpu_model::{Card, Layout, Protection, Registers};
 use mmio::Bar;
+use mmio::layout::userd;
 use mmio::regs::{board, pbus, pfb};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -84,6 +85,13 @@ impl Card for VfioCard {
 
     fn write(&self, bar: Bar, offset: u64, data: &[u8]) {
         self.device.write(bar, offset, data);
+    }
+
+    fn look(&self, chid: u32) {
+        // Through BAR1 the card sees it. The highest byte is 0 in all indices of a ring with less than
+        // 2^24 entries: a newer index is not overwritten.
+        let highest = Layout::control_page(chid) + userd::GP_PUT + 3;
+        self.write(Bar::Bar1, highest, &[0]);
     }
 
     fn config_read(&self, offset: u64, data: &mut [u8]) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gpu_model::{
-    Direct, Dispatcher, Host, Layout, Optimisations, Protection, Settings, Slot, VirtualGpu,
+    Card, Direct, Dispatcher, Host, Layout, Optimisations, Protection, Settings, Slot, VirtualGpu,
 };
 use mmio::layout::pagetable::{Aperture, Pde, Pte, TablePointer};
 use mmio::layout::pushbuffer::{Header, IbEntry, Mode, method};
@@ -225,16 +225,30 @@ impl Guest {
 }
 
 pub fn machines(optimisations: Optimisations) -> (Host, Vec<Guest>) {
-    machines_with(optimisations, Arc::new(Direct::default()))
+    machines_with(optimisations, Arc::new(Direct))
 }
 
 pub fn machines_with(
     optimisations: Optimisations,
     dispatcher: Arc<dyn Dispatcher>,
 ) -> (Host, Vec<Guest>) {
-    let vram = Layout::vram_for(2, EACH, 16 << 20).next_multiple_of(6 << 20);
-    let layout = Layout::new(2, EACH, vram).unwrap();
-    let card = Arc::new(SoftCard::new(gf100::Config::quadro_6000(vram)).unwrap());
+    machines_on(soft_card(), optimisations, dispatcher)
+}
+
+fn vram() -> u64 {
+    Layout::vram_for(2, EACH, 16 << 20).next_multiple_of(6 << 20)
+}
+
+pub fn soft_card() -> Arc<dyn Card> {
+    Arc::new(SoftCard::new(gf100::Config::quadro_6000(vram())).unwrap())
+}
+
+pub fn machines_on(
+    card: Arc<dyn Card>,
+    optimisations: Optimisations,
+    dispatcher: Arc<dyn Dispatcher>,
+) -> (Host, Vec<Guest>) {
+    let layout = Layout::new(2, EACH, vram()).unwrap();
     let slots: Vec<Arc<dyn Slot>> = vec![Arc::new(Pins), Arc::new(Pins)];
     let settings = Settings {
         optimisations,

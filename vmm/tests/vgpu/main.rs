@@ -1,6 +1,7 @@
 //! Two machines on one software card, each driven through the registers of its virtual GPU.
 
 mod deferred;
+mod doorbells;
 mod guest;
 mod sharing;
 
@@ -100,7 +101,7 @@ impl Dispatcher for Keep {
 #[test]
 fn a_submission_waits_for_its_turn() {
     let keep = Arc::new(Keep::default());
-    let (_host, mut guests) = machines_with(Optimisations::all(), keep.clone());
+    let (_host, mut guests) = machines_with(Optimisations::ALL, keep.clone());
     let gate = keep.gate.get().unwrap().upgrade().unwrap();
     for guest in &guests {
         guest.start();
@@ -187,32 +188,6 @@ fn memory_behind_bars_can_be_mapped_but_for_watched_pages() {
     guest.gpu.set_optimisations(Optimisations::empty());
     assert!(record.0.lock().unwrap().values().all(Vec::is_empty));
     drop(host);
-}
-
-#[test]
-fn a_doorbell_that_nobody_traps_is_found() {
-    for switch in [Optimisations::DOORBELL_POLL, Optimisations::DOORBELL_DIRECT] {
-        let (host, mut guests) = machines(switch | Optimisations::LAZY_SHADOW);
-        let guest = &mut guests[0];
-        let record = Arc::new(Record::default());
-        guest.gpu.set_mapper(Some(record.clone()));
-        guest.start();
-        guest.prepare(VA_VRAM, 0x77);
-        let page = record.leads(Bar::Bar1, VA_USERD).unwrap();
-        // What a guest's store through the mapping leaves there.
-        host.card()
-            .vram_write(page + userd::GP_PUT, &1u32.to_le_bytes());
-        guest.until("the work", || {
-            guest.gpu.poll_doorbells();
-            guest.peek(RESULT) == 0x77
-        });
-        guest.until("its progress", || {
-            let mut get = [0; 4];
-            guest.gpu.poll_doorbells();
-            host.card().vram_read(page + userd::GP_GET, &mut get);
-            get == 1u32.to_le_bytes()
-        });
-    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Contest {
             scheduler.set(vm, settings).unwrap();
         }
         let dispatcher: Arc<dyn Dispatcher> = scheduler.clone();
-        let (host, guests) = machines_with(Optimisations::all(), dispatcher);
+        let (host, guests) = machines_with(Optimisations::ALL, dispatcher);
         for (guest, lines) in guests.iter().zip([LINES, 2 * LINES]) {
             guest.start();
             guest.prepare_copies(lines);

@@ -1,0 +1,205 @@
+//! Doorbells that nobody traps.
+
+use std::fs::File;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use gpu_model::{Card, Direct, Host, Optimisations, Protection};
+use mmio::Bar;
+use mmio::layout::userd;
+
+use super::Record;
+use super::guest::{Guest, RESULT, VA_USERD, VA_VRAM, machines, machines_on, soft_card};
+
+const UNTRAPPED: [Optimisations; 2] =
+    [Optimisations::DOORBELL_POLL, Optimisations::DOORBELL_DIRECT];
+
+/// What a guest's store of its put index through the mapping leaves in `page` of the card.
+fn ring_through(host: &Host, page: u64, put: u32) {
+    host.card()
+        .vram_write(page + userd::GP_PUT, &put.to_le_bytes());
+}
+
+fn watched(guest: &Guest) -> Arc<Record> {
+    let record = Arc::new(Record::default());
+    guest.gpu.set_mapper(Some(record.clone()));
+    record
+}
+
+#[test]
+fn doorbell_that_nobody_traps_is_found() {
+    for switch in UNTRAPPED {
+        let (host, mut guests) = machines(switch | Optimisations::LAZY_SHADOW);
+        let guest = &mut guests[0];
+        let record = watched(guest);
+        guest.start();
+        guest.prepare(VA_VRAM, 0x77);
+        let page = record.leads(Bar::Bar1, VA_USERD).unwrap();
+        ring_through(&host, page, 1);
+        guest.until("the work", || {
+            guest.gpu.poll_doorbells();
+            guest.peek(RESULT) == 0x77
+        });
+        guest.until("its progress", || {
+            let mut get = [0; 4];
+            guest.gpu.poll_doorbells();
+            host.card().vram_read(page + userd::GP_GET, &mut get);
+            get == 1u32.to_le_bytes()
+        });
+    }
+}
+
+/// A card whose guest stores the next put index as soon as somebody has loaded the last one.
+struct QuickGuest {
+    card: Arc<dyn Card>,
+    /// Where the guest's stores go, while it waits to store.
+    page: AtomicU64,
+}
+
+impl Card for QuickGuest {
+    fn bar_size(&self, bar: Bar) -> u64 {
+        self.card.bar_size(bar)
+    }
+
+    fn read(&self, bar: Bar, offset: u64, data: &mut [u8]) {
+        self.card.read(bar, offset, data);
+        if bar == Bar::Bar1 && offset % userd::STRIDE == userd::GP_PUT {
+            let page = self.page.swap(0, Ordering::AcqRel);
+            if page != 0 {
+                self.card.vram_write(page + userd::GP_PUT, &[2, 0, 0, 0]);
+            }
+        }
+    }
+
+    fn write(&self, bar: Bar, offset: u64, data: &[u8]) {
+        self.card.write(bar, offset, data);
+    }
+
+    fn look(&self, chid: u32) {
+        self.card.look(chid);
+    }
+
+    fn config_read(&self, offset: u64, data: &mut [u8]) {
+        self.card.config_read(offset, data);
+    }
+
+    fn dma_map(
+        &self,
+        iova: u64,
+        size: u64,
+        protection: Protection,
+        file: File,
+        offset: u64,
+    ) -> io::Result<()> {
+        self.card.dma_map(iova, size, protection, file, offset)
+    }
+
+    fn dma_unmap(&self, iova: u64, size: u64) {
+        self.card.dma_unmap(iova, size);
+    }
+
+    fn wait_interrupt(&self, at_most: Duration) -> bool {
+        self.card.wait_interrupt(at_most)
+    }
+
+    fn vram_read(&self, address: u64, data: &mut [u8]) -> bool {
+        self.card.vram_read(address, data)
+    }
+
+    fn vram_write(&self, address: u64, data: &[u8]) -> bool {
+        self.card.vram_write(address, data)
+    }
+
+    fn vram_ptr(&self, address: u64, len: u64) -> Option<NonNull<u8>> {
+        self.card.vram_ptr(address, len)
+    }
+
+    fn scrub(&self, address: u64, len: u64) -> bool {
+        self.card.scrub(address, len)
+    }
+}
+
+#[test]
+fn direct_doorbell_right_behind_another_one_is_not_overwritten() {
+    let card = Arc::new(QuickGuest {
+        card: soft_card(),
+        page: AtomicU64::new(0),
+    });
+    let (host, mut guests) = machines_on(
+        card.clone(),
+        Optimisations::DOORBELL_DIRECT,
+        Arc::new(Direct),
+    );
+    let guest = &mut guests[0];
+    let record = watched(guest);
+    guest.start();
+    guest.prepare(VA_VRAM, 0x77);
+    guest.prepare(VA_VRAM, 0x88);
+    let page = record.leads(Bar::Bar1, VA_USERD).unwrap();
+    ring_through(&host, page, 1);
+    card.page.store(page, Ordering::Release);
+
+    guest.until("the work of both", || {
+        guest.gpu.poll_doorbells();
+        guest.peek(RESULT) == 0x88
+    });
+
+    guest.until("the end", || guest.fetched() == 2);
+}
+
+#[test]
+fn doorbell_that_traps_is_not_overtaken_by_one_that_was_looked_for() {
+    for switch in UNTRAPPED {
+        let (_host, mut guests) = machines(switch);
+        let guest = &mut guests[0];
+        guest.start();
+        guest.prepare_copies(1);
+        let gpu = guest.gpu.clone();
+        let done = AtomicBool::new(false);
+
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    gpu.poll_doorbells();
+                }
+            });
+            for _ in 0..200 {
+                guest.copy();
+            }
+            let put = guest.put;
+            guest.until("the end", || guest.fetched() == put);
+            done.store(true, Ordering::Release);
+        });
+    }
+}
+
+#[test]
+fn switching_how_doorbells_come_loses_none() {
+    let (host, mut guests) = machines(Optimisations::empty());
+    let guest = &mut guests[0];
+    let record = watched(guest);
+    guest.start();
+    let [polled, direct] = UNTRAPPED;
+    let trapped = Optimisations::empty();
+    let ways = [trapped, polled, direct, trapped, direct, polled, trapped];
+    for (way, next) in ways.iter().zip(&ways[1..]) {
+        let value = 0x100 + guest.put;
+        assert_eq!(guest.gpu.optimisations(), *way);
+        match record.leads(Bar::Bar1, VA_USERD) {
+            Some(page) if *way != trapped => {
+                guest.prepare(VA_VRAM, value);
+                ring_through(&host, page, guest.put);
+            }
+            _ => guest.release(VA_VRAM, value),
+        }
+
+        guest.gpu.set_optimisations(*next);
+
+        guest.until("the work", || guest.peek(RESULT) == value);
+        let put = guest.put;
+        guest.until("the end", || guest.fetched() == put);
+    }
+}
