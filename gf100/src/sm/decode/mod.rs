@@ -10,11 +10,13 @@ mod flow;
 mod memory;
 mod misc;
 mod op;
+mod operand;
 mod short;
 
 use super::bits::{self, Word};
 
 pub use op::*;
+pub use operand::*;
 
 /// A word that is no instruction the model knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
