@@ -36,12 +36,12 @@ fn script(job: &Job, number: &str) -> String {
             r#"echo "{\"type\":\"boot\",\"uptime_s\":$(cut -d' ' -f1 /proc/uptime)}""#.into()
         }
         Suite::Micro => match large {
-            true => "gpubench copy --json --max 16 --time 100".into(),
-            false => "gpubench copy --json --max 1 --time 20".into(),
+            true => "gpubench copy --json --max 16 --time 50".into(),
+            false => "gpubench copy --json --max 1 --time 10".into(),
         },
         Suite::Copy => match large {
-            true => "gpubench copy --json --max 64 --time 200".into(),
-            false => "gpubench copy --json --max 16 --time 50".into(),
+            true => "gpubench copy --json --max 64 --time 100".into(),
+            false => "gpubench copy --json --max 16 --time 20".into(),
         },
         // Each in a process of its own, as programs are: `init` has the driver in it.
         Suite::Rodinia => {

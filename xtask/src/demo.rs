@@ -24,12 +24,12 @@ const VRAM_MIB: u32 = 1536;
 /// How long the guest may take, in seconds.
 const TIME_OUT: u64 = 300;
 
-/// The comparison, in small: each mode once, on workloads that soon end.
-const COMPARISON: &str = "--suite micro,rodinia --workloads nop,bfs,hotspot \
-     --modes passthrough,fv:none,fv:paper,fv:all --repeat 1";
-
-/// Guests side by side, in small.
-const SHARING: &str = "--suite sharing --guests 1,2 --sched fifo,drr --modes fv:all --repeat 1";
+/// The comparison, in small: what is compared with one another is in one part.
+const COMPARISON: [&str; 3] = [
+    "--suite micro --modes passthrough,fv:none,fv:paper,fv:all",
+    "--suite rodinia --workloads nop,bfs,hotspot --modes passthrough,fv:all",
+    "--suite sharing --guests 1,2 --sched fifo,drr --modes fv:all",
+];
 
 /// Arguments of `cargo xtask demo`.
 #[derive(Args)]
@@ -87,9 +87,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         fs::remove_dir_all(&results)
             .with_context(|| format!("Cannot remove {}", results.display()))?;
     }
-    for part in [COMPARISON, SHARING] {
+    for part in COMPARISON {
         let words = part.split_whitespace().map(str::to_owned);
         let rest = [
+            "--repeat=1".to_owned(),
             "--kernel".to_owned(),
             arguments.kernel.to_string(),
             "--out".to_owned(),

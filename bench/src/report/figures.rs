@@ -213,6 +213,7 @@ pub fn shares(title: &str, windows: &[Vec<f64>]) -> Drawn {
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, (470, 220)).into_drawing_area();
+        area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
             .caption(title, (FONT, 15).into_font().color(&INK))
             .margin(8)
@@ -252,6 +253,8 @@ fn draw(height: i32, content: impl FnOnce(&Area<'_>) -> Result<(), Box<dyn Error
     {
         let size = (WIDTH as u32, height as u32);
         let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        // On a dark page, too, ink is dark.
+        area.fill(&WHITE)?;
         content(&area)?;
         area.present()?;
     }
@@ -276,8 +279,8 @@ mod tests {
         };
         let series = ["x", "y", "z"].map(String::from);
         let text = ratios(&series, &[row]).unwrap();
-        // Two bars beside three swatches of the legend.
-        assert_eq!(text.matches("<rect").count(), 5, "{text}");
+        // Two bars beside the page and three swatches of the legend.
+        assert_eq!(text.matches("<rect").count(), 6, "{text}");
         assert!(text.contains("a &amp; b") && text.contains("2.00×"));
     }
 }

@@ -40,7 +40,7 @@ pub struct CopyArguments {
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     max: u64,
 
-    /// Time to spend on each measurement, in milliseconds
+    /// Time of a round of a measurement, in milliseconds; there are three, and the best one counts
     #[arg(long, value_name = "MS", default_value_t = 100)]
     time: u64,
 
