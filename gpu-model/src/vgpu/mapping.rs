@@ -9,6 +9,7 @@ use shadow_pt::GuestAddress;
 
 use super::VirtualGpu;
 use super::apertures::PAGE;
+use super::copies::Copies;
 use super::memory::flushed_directory;
 use crate::optimisations::Optimisations;
 
@@ -43,12 +44,19 @@ pub trait Mapper: Send + Sync {
 pub struct Mapped {
     mapper: Option<Arc<dyn Mapper>>,
     pieces: [Vec<Piece>; 3],
+    /// The tables behind the BARs.
+    copies: Copies,
 }
 
 impl Mapped {
     /// Whether anything may be mapped.
     pub(super) fn is_possible(&self) -> bool {
         self.mapper.is_some()
+    }
+
+    /// Video memory was cleared.
+    pub(super) fn forget(&mut self) {
+        self.copies.clear();
     }
 }
 
@@ -64,7 +72,7 @@ impl VirtualGpu {
     pub fn set_mapper(&self, mapper: Option<Arc<dyn Mapper>>) {
         *self.mapped.lock() = Mapped {
             mapper,
-            pieces: Default::default(),
+            ..Mapped::default()
         };
         self.remap_all();
     }
@@ -87,7 +95,9 @@ impl VirtualGpu {
         };
         let mut pieces = Vec::new();
         if self.optimisations().contains(BARS[place].1) {
-            self.pieces(bar, &mut pieces);
+            // Also tables may have been stored to through mappings.
+            self.collect_dirty(&*mapper);
+            self.pieces(bar, &mut mapped.copies, &mut pieces);
         }
         if bar == Bar::Bar1 {
             self.control_pieces(&mut pieces);
@@ -135,7 +145,7 @@ impl VirtualGpu {
 
     /// The stretches of `bar` that lead to pages of the guest's video memory which are not watched,
     /// control pages of channels left out.
-    fn pieces(&self, bar: Bar, pieces: &mut Vec<Piece>) {
+    fn pieces(&self, bar: Bar, copies: &mut Copies, pieces: &mut Vec<Piece>) {
         let mut add = |offset: u64, address: u64, len: u64, read_only: bool| {
             for page in (0..len).step_by(PAGE as usize) {
                 let (offset, address) = (offset + page, address + page);
@@ -164,7 +174,7 @@ impl VirtualGpu {
                     add(PRAMIN.start.into(), address, len, false);
                 }
             }
-            _ => self.runs(bar, &mut add),
+            _ => self.runs(bar, copies, &mut add),
         }
     }
 
@@ -189,13 +199,17 @@ impl VirtualGpu {
     }
 
     /// The guest's video memory behind `bar`: offset, address, bytes, read-only.
-    fn runs(&self, bar: Bar, add: &mut impl FnMut(u64, u64, u64, bool)) {
+    fn runs(&self, bar: Bar, copies: &mut Copies, add: &mut impl FnMut(u64, u64, u64, bool)) {
         let mut windows = self.windows.lock();
         let size = self.bar_size(bar);
         match windows.space(bar) {
             Ok(Some(space)) => {
                 let memory = self.memory.lock();
-                let mut tables = memory.tables(self.host.vram(), &self.partition);
+                if !self.optimisations().contains(Optimisations::INCREMENTAL) {
+                    copies.clear();
+                }
+                let tables = memory.tables(self.host.vram(), &self.partition);
+                let mut tables = copies.of(tables, &self.times);
                 space.runs(&mut tables, memory.translation(), 0, size, |run| {
                     if let GuestAddress::Vram(address) = run.at {
                         add(run.va, address, run.len, run.read_only);

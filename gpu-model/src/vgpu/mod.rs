@@ -6,6 +6,7 @@
 
 mod apertures;
 mod config_space;
+mod copies;
 mod deferred;
 mod doorbells;
 mod engines;
@@ -522,6 +523,7 @@ impl VirtualGpu {
         for range in [vram, tables] {
             self.host.vram().scrub(range.start, range.end - range.start);
         }
+        self.mapped.lock().forget();
     }
 
     /// Writes what the guest has to its registers.
