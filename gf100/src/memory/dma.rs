@@ -111,7 +111,39 @@ impl Window {
 
 /// Windows by address, disjoint. Copies share what they have in common, so that a new state costs
 /// next to nothing.
-type Windows = OrdMap<u64, Window>;
+type Tree = OrdMap<u64, Window>;
+
+/// So many windows are found in a list more quickly than in a tree. A guest's RAM is in fewer,
+/// unless an IOMMU is before it.
+const FEW: usize = 32;
+
+/// The open windows, to be looked up.
+struct Windows {
+    all: Tree,
+    /// The same, if they are few.
+    few: Vec<(u64, Window)>,
+}
+
+impl Windows {
+    fn new(all: Tree) -> Self {
+        let few = match all.len() {
+            0..=FEW => all.iter().map(|(&iova, w)| (iova, w.clone())).collect(),
+            _ => Vec::new(),
+        };
+        Self { all, few }
+    }
+
+    /// The last window that starts at `iova` or before, and where it starts.
+    #[inline]
+    fn before(&self, iova: u64) -> Option<(u64, &Window)> {
+        if self.all.len() > FEW {
+            return self.all.get_prev(&iova).map(|(&at, window)| (at, window));
+        }
+        let next = self.few.partition_point(|(at, _)| *at <= iova);
+        let (at, window) = &self.few[next.checked_sub(1)?];
+        Some((*at, window))
+    }
+}
 
 /// The card's view of its bus.
 pub struct DmaSpace {
@@ -125,7 +157,7 @@ impl DmaSpace {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            windows: Published::new(Windows::new()),
+            windows: Published::new(Windows::new(Tree::new())),
             files: Mutex::default(),
         }
     }
@@ -226,7 +258,7 @@ impl DmaSpace {
     /// Closes every window, as [`DmaSpace::unmap`] does.
     pub fn clear(&self) {
         let _edit = self.files.lock();
-        self.close_others(Windows::new());
+        self.close_others(Tree::new());
     }
 
     /// The open windows as (address, size), ascending. Those that continue each other are one.
@@ -248,8 +280,8 @@ impl DmaSpace {
         // SAFETY: the guard is of the gate that `insert` and `close_others` wait at.
         let windows = unsafe { self.windows.get(guard) };
         let (start, window) = windows
-            .get_prev(&iova)
-            .filter(|(start, window)| iova - *start < window.size && !window.mapping.lost())
+            .before(iova)
+            .filter(|(start, window)| iova - start < window.size && !window.mapping.lost())
             .ok_or(BusError::Nothing { address: iova })?;
         let allowed = match write {
             true => window.protection.write,
@@ -312,18 +344,20 @@ impl DmaSpace {
             return Err(DmaError::TooManyWindows);
         }
         // Every TLB entry that was right before still is.
+        let windows = Windows::new(windows);
         self.windows.replace(&self.shared.gate, windows, || ());
         Ok(())
     }
 
-    fn snapshot(&self) -> Windows {
+    fn snapshot(&self) -> Tree {
         let guard = self.shared.gate.enter();
         // SAFETY: the guard is of the gate that `insert` and `close_others` wait at.
-        unsafe { self.windows.get(&guard) }.clone()
+        unsafe { self.windows.get(&guard) }.all.clone()
     }
 
     /// Leaves `windows` open. TLBs hold addresses of the host, so they go as well.
-    fn close_others(&self, windows: Windows) {
+    fn close_others(&self, windows: Tree) {
+        let windows = Windows::new(windows);
         self.windows.replace(&self.shared.gate, windows, || {
             self.shared.epochs.flush(Flush::All);
         });

@@ -24,7 +24,8 @@ pub fn run(context: &Context<'_>) -> Result<String> {
 pub fn vfio(context: &Context<'_>) -> Result<String> {
     let options = CardOptions {
         gpuvm: context.gpuvm.clone(),
-        vram_mib: 96,
+        // No more than a partition and its tables need: a card on the bus is slow to clear.
+        vram_mib: 78,
         vgpus: 0,
         arguments: Vec::new(),
     };
