@@ -121,6 +121,10 @@ impl Vram {
         while done < len {
             let part = (len - done).min(zeros.len() as u64);
             self.write(address + done, &zeros[..part as usize]);
+            if done.is_multiple_of(UNIT) {
+                // Stores are posted: a load keeps them from piling up before a slow card.
+                self.load(address + done);
+            }
             done += part;
         }
     }

@@ -14,13 +14,23 @@ const MODES: &[&str] = &["passthrough", "fv"];
 /// Cases for every run: a channel of each kind, and copies that are checked.
 const SMALL: &str = "params channel/create copy/ce0-sizes copy/pitch sync/release sync/interrupts";
 
+/// The card that [`nested::machine`] has bound to `vfio-pci`, for `--gpu`.
+const ON_THE_BUS: &str = "vfio:$(cd /sys/bus/pci/drivers/vfio-pci && echo *:*:*.*)";
+
+/// Shares the card until its virtual GPU listens, and ends that.
+const SERVE: &str = "\
+mkdir /cards
+gpuvm serve --gpu GPU --vgpus 1 --vram 64M --socket-dir /cards --stats & server=$!
+until [ -S /cards/vgpu0 ]; do sleep 1; kill -0 $server || exit 1; done
+kill -INT $server; wait $server && ! [ -e /cards/vgpu0 ]";
+
 /// Boots a guest in each mode and lets it use the software card in the VMM's process.
 pub fn run(context: &Context<'_>) -> Result<String> {
-    in_each_mode(context, None, "soft", "--vram 256M")
+    in_each_mode(context, None, "soft", "--vram 256M", &[])
 }
 
-/// Likewise with a card on the bus, which VFIO hands to the VMM. It is the software card, in a
-/// process of its own; the machine has it behind an IOMMU.
+/// Likewise with a card on the bus, which VFIO hands to the VMM, and then to `gpuvm serve`. It is
+/// the software card, in a process of its own; the machine has it behind an IOMMU.
 pub fn vfio(context: &Context<'_>) -> Result<String> {
     let options = CardOptions {
         gpuvm: context.gpuvm.clone(),
@@ -30,10 +40,11 @@ pub fn vfio(context: &Context<'_>) -> Result<String> {
         arguments: Vec::new(),
     };
     let card = Card::start(context.session, &options, &context.artefacts)?;
-    let gpu = "vfio:$(cd /sys/bus/pci/drivers/vfio-pci && echo *:*:*.*)";
-    // In small pages the guest's memory would be more DMA windows than VFIO allows.
+    // In small pages the IOMMU would open a window of DMA for each.
     let options = "--vram 64M --hugepages";
-    let remark = in_each_mode(context, Some(&card.socket(0)), gpu, options)?;
+    let serve = Step::new("serve", SERVE.replace("GPU", ON_THE_BUS));
+    let socket = card.socket(0);
+    let remark = in_each_mode(context, Some(&socket), ON_THE_BUS, options, &[serve])?;
     card.stop()?;
     Ok(remark)
 }
@@ -43,6 +54,7 @@ fn in_each_mode(
     card: Option<&Path>,
     gpu: &str,
     options: &str,
+    further: &[Step],
 ) -> Result<String> {
     let mut files = Initramfs::new(context.testbed, context.kernel, &["nouveau"])?;
     files.add_programs(context.tools)?;
@@ -58,12 +70,18 @@ fn in_each_mode(
             .iter()
             .map(|mode| Step::new(mode, nested::run_guest(gpu, mode, options))),
     );
+    machine.steps.extend_from_slice(further);
     let outcome = machine.run(context.session, context.testbed, &context.artefacts)?;
 
     for mode in MODES {
         outcome
             .step(mode)
             .with_context(|| format!("gpuvm run --mode {mode}"))?;
+    }
+    for Step { name, .. } in further {
+        outcome
+            .step(name)
+            .with_context(|| format!("gpuvm {name}"))?;
     }
     let inner = |name: &str| -> Vec<&StepResult> {
         let steps = outcome.steps.iter();
