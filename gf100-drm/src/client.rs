@@ -369,6 +369,7 @@ mod tests {
         let settings = Settings {
             vram: 64 << 20,
             timeout: Some(Duration::from_secs(60)),
+            engine: None,
         };
         Client::new(&Device::new(settings).unwrap()).unwrap()
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use gf100::memory::PhysAddr;
-use gf100::{Bus, Card, Config};
+use gf100::{Bus, Card};
 use mmio::layout::userd;
 use mmio::regs::pmc::Enable;
 use mmio::regs::{falcon, pfb, pfifo, pgraph, pmc, ptimer};
@@ -119,7 +119,7 @@ impl Device {
     /// The settings ask for an impossible card, or the host lacks memory or threads.
     pub fn new(settings: Settings) -> Result<Arc<Self>, Error> {
         let line = Arc::new(Line::default());
-        let card = Card::new(Config::quadro_6000(settings.vram), line.clone())?;
+        let card = Card::new(settings.config(), line.clone())?;
         let memory = card.memory().clone();
         let mut device = Self {
             card,

@@ -3,10 +3,15 @@
 use std::env;
 use std::time::Duration;
 
+use gf100::{Config, sm::Engine};
+
 /// MiB of video memory.
 const VRAM: &str = "GF100_VRAM_MIB";
 /// Seconds that a submission may take, 0 for any time.
 const TIMEOUT: &str = "GF100_TIMEOUT";
+
+/// How programs are executed: `interpreter` or `jit`.
+const ENGINE: &str = "GF100_SM";
 
 /// What of the card's log to print, as `RUST_LOG` of other programs.
 const LOG: &str = "GF100_LOG";
@@ -18,6 +23,8 @@ pub struct Settings {
     pub vram: u64,
     /// How long a submission may take before its channel is killed.
     pub timeout: Option<Duration>,
+    /// How programs are executed; else as the card has it.
+    pub engine: Option<Engine>,
 }
 
 impl Settings {
@@ -28,7 +35,15 @@ impl Settings {
         Self {
             vram: number(VRAM).unwrap_or(1536) << 20,
             timeout: (timeout > 0).then(|| Duration::from_secs(timeout)),
+            engine: env::var(ENGINE).ok().and_then(|name| name.parse().ok()),
         }
+    }
+
+    /// The card.
+    pub fn config(&self) -> Config {
+        let mut config = Config::quadro_6000(self.vram);
+        config.engine = self.engine.unwrap_or(config.engine);
+        config
     }
 }
 

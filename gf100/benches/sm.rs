@@ -13,7 +13,7 @@ use divan::{Bencher, counter::ItemsCount};
 use gf100::{
     engine::Pause,
     memory::{Memory, PhysAddr, Tables},
-    sm::{Launch, Multiprocessors, Outcome, Temp},
+    sm::{Engine, Launch, Multiprocessors, Outcome, Temp},
 };
 
 use self::asm::{cond::*, *};
@@ -27,6 +27,13 @@ const THREADS: u32 = 512;
 
 fn main() {
     divan::main();
+}
+
+/// What executes the programs: `GF100_SM=interpreter` or `jit`.
+fn engine() -> Engine {
+    let name = std::env::var("GF100_SM");
+    name.ok()
+        .map_or(Engine::JIT, |name| name.parse().expect("an engine"))
 }
 
 /// Runs `body` `times` in a loop, `items` counted instructions in each.
@@ -75,7 +82,7 @@ impl Program {
             size: DATA_LEN / 2,
         };
         Self {
-            sm: Multiprocessors::new(memory.clone()),
+            sm: Multiprocessors::new(memory.clone(), engine()),
             launch,
             items: u64::from(times) * items * u64::from(THREADS),
             _memory: memory,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::sm::Engine;
+
 /// A board.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -19,6 +21,8 @@ pub struct Config {
     pub tpcs: Vec<u32>,
     /// Memory partitions.
     pub partitions: u32,
+    /// How programs are executed.
+    pub engine: Engine,
     /// What a read costs on the bus, for experiments.
     pub pcie_read: Duration,
     /// What a posted write costs on the bus, for experiments.
@@ -40,6 +44,7 @@ impl Config {
             bar3: 64 << 20,
             tpcs: vec![4, 4, 3, 3],
             partitions: partitions.unwrap_or(1),
+            engine: Engine::JIT,
             pcie_read: Duration::ZERO,
             pcie_write: Duration::ZERO,
         }

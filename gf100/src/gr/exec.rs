@@ -47,7 +47,7 @@ impl Exec {
             switcher: Client::new(shared.memory.clone(), Privilege::System),
             current: None,
             context: Context::new(),
-            multiprocessors: Multiprocessors::new(shared.memory.clone()),
+            multiprocessors: Multiprocessors::new(shared.memory.clone(), shared.config.engine),
             running: None,
             job: None,
             parked: HashMap::new(),

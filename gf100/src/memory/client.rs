@@ -1,6 +1,6 @@
 //! An engine's view of an address space.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use super::blocklinear::{self, GOB_BYTES, Layout, Rect};
 use super::tlb::Tlb;
@@ -48,6 +48,13 @@ impl Client {
     pub fn unbind(&mut self) {
         // Nothing is read for it that could be missing.
         let _ = self.tlb.bind(&self.memory, None);
+    }
+
+    /// Counts what may change translations of this address space. What [`Client::page`] yields is
+    /// as good as it was while the count, seen under a guard, is the same.
+    #[inline]
+    pub fn epoch(&self) -> &AtomicU64 {
+        self.tlb.epoch()
     }
 
     /// The memory at `va` to the end of its page (at least one byte), to be accessed as `access`

@@ -82,7 +82,13 @@ impl Epochs {
     #[inline]
     pub(super) fn current(&self, slot: Slot) -> u64 {
         // SeqCst pairs with the guard: see `Gate::enter`.
-        self.0[usize::from(slot.0) % SLOTS].0.load(Ordering::SeqCst)
+        self.counter(slot).load(Ordering::SeqCst)
+    }
+
+    /// The counter itself.
+    #[inline]
+    pub(super) fn counter(&self, slot: Slot) -> &AtomicU64 {
+        &self.0[usize::from(slot.0) % SLOTS].0
     }
 
     /// Makes every translation that `flush` reaches out of date.

@@ -1,7 +1,7 @@
 //! A translation lookaside buffer: one client's, private to its thread.
 
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use mmio::layout::pagetable::SMALL_SHIFT;
 
@@ -98,6 +98,12 @@ impl Tlb {
     /// The instance block of the address space.
     pub(super) fn instance(&self) -> Option<PhysAddr> {
         self.instance
+    }
+
+    /// See [`Client::epoch`](super::Client::epoch).
+    #[inline]
+    pub(super) fn epoch(&self) -> &AtomicU64 {
+        self.shared.epochs.counter(self.slot)
     }
 
     /// Changes to the address space of the instance block at `at`, or to none.

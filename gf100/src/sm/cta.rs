@@ -6,6 +6,7 @@ use super::{
     decode::{BarMode, Pred},
     exec::{self, Arrival, Cx, Halt, Isa},
     grid::Environment,
+    jit::Pages,
     lanes::LANES,
     launch::{Failure, Launch, Trap},
     warp::Warp,
@@ -13,7 +14,7 @@ use super::{
 use crate::memory::{Client, Memory};
 
 /// Instructions of a warp's turn, under one guard.
-const TURN: u32 = 1024;
+const TURN: i32 = 1024;
 /// Barriers of a CTA.
 const BARRIERS: usize = 16;
 
@@ -92,6 +93,16 @@ pub enum Turn {
     Stuck,
 }
 
+/// What a thread that runs CTAs reaches memory by.
+pub struct Reach<'a> {
+    /// The card's memory.
+    pub memory: &'a Memory,
+    /// The channel's view of it.
+    pub client: &'a mut Client,
+    /// Pages that compiled code found.
+    pub pages: &'a mut Pages,
+}
+
 /// A CTA in flight.
 #[derive(Debug)]
 pub struct Cta {
@@ -152,8 +163,7 @@ impl Cta {
         &mut self,
         isa: I,
         env: &mut Arc<Environment>,
-        memory: &Memory,
-        client: &mut Client,
+        reach: Reach<'_>,
         code: impl Fn(&mut Client, u32) -> Result<Arc<Environment>, Failure>,
     ) -> Result<Turn, Failure> {
         let count = self.warps.len();
@@ -166,7 +176,12 @@ impl Cta {
         };
         self.next = n + 1;
         let warp = &mut self.warps[n];
-        self.memory.clock_end += u64::from(TURN);
+        self.memory.clock_end = self.memory.clock_end.wrapping_add_signed(TURN.into());
+        let Reach {
+            memory,
+            client,
+            pages,
+        } = reach;
         let guard = memory.enter();
         let mut cx = Cx {
             regs: &mut warp.regs,
@@ -183,9 +198,12 @@ impl Cta {
             guard: &guard,
             budget: TURN,
         };
-        let halt = exec::run(isa, &mut cx, env.program.insts());
+        let halt = match &env.code {
+            Some(code) => code.run(isa, &mut cx, pages),
+            None => exec::run(isa, &mut cx, env.program.insts()),
+        };
         let (mask, left) = (cx.mask, cx.budget);
-        self.memory.clock_end -= u64::from(left);
+        self.memory.clock_end = self.memory.clock_end.wrapping_add_signed(-i64::from(left));
         drop(guard);
         match halt {
             Halt::Budget => {}
@@ -229,6 +247,9 @@ impl Cta {
     /// Opens a barrier if all have arrived.
     fn settle(&mut self, id: usize) {
         let barrier = self.barriers[id];
+        if barrier.arrived == 0 {
+            return;
+        }
         let expected = match barrier.threads {
             0 => {
                 let live = |state: &&State| !matches!(state, State::Done);
@@ -236,7 +257,7 @@ impl Cta {
             }
             threads => threads,
         };
-        if barrier.arrived == 0 || barrier.arrived < expected {
+        if barrier.arrived < expected {
             return;
         }
         self.barriers[id] = Barrier::OPEN;

@@ -11,8 +11,10 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use super::{
-    cta::{Cta, Turn},
+    cta::{Cta, Reach, Turn},
+    engine::Engine,
     exec::{Baseline, Isa},
+    jit::{Code as Compiled, Compiler, Pages},
     lanes::{LANES, Row},
     launch::{CONSTANT_BUFFERS, Failure, Launch, LaunchError},
     pool::Pool,
@@ -43,6 +45,8 @@ pub struct Environment {
     pub headers: Arc<Headers>,
     /// The program.
     pub program: Program,
+    /// Its machine code, unless it is only interpreted.
+    pub code: Option<Arc<Compiled>>,
     /// The rows of its uniforms.
     pub uniform: Vec<Row>,
 }
@@ -102,6 +106,7 @@ impl Fetch for Code<'_> {
 /// What the threads that run a grid have in common.
 struct Run {
     memory: Arc<Memory>,
+    compiler: Option<Arc<Compiler>>,
     env: Mutex<Arc<Environment>>,
     /// CTAs that were started.
     started: AtomicU64,
@@ -139,6 +144,7 @@ pub enum Outcome {
 pub struct Multiprocessors {
     memory: Arc<Memory>,
     pool: Pool,
+    compiler: Option<Arc<Compiler>>,
     programs: Mutex<Vec<Cached>>,
 }
 
@@ -150,10 +156,15 @@ struct Cached {
 
 impl Multiprocessors {
     /// Multiprocessors at a card's memory.
-    pub fn new(memory: Arc<Memory>) -> Self {
+    pub fn new(memory: Arc<Memory>, engine: Engine) -> Self {
+        let compiler = match engine {
+            Engine::Interpreter => None,
+            Engine::Jit { patience } => Compiler::new(patience).map(Arc::new),
+        };
         Self {
             memory,
             pool: Pool::new(),
+            compiler,
             programs: Mutex::default(),
         }
     }
@@ -170,12 +181,14 @@ impl Multiprocessors {
             constants: Arc::new(Constants::new(&launch)),
             headers: Arc::new(Headers::new()),
             program: self.cached(&launch),
+            code: None,
             uniform: Vec::new(),
             launch: Arc::new(launch),
         };
         Ok(Grid {
             run: Arc::new(Run {
                 memory: self.memory.clone(),
+                compiler: self.compiler.clone(),
                 ctas: env.launch.ctas(),
                 env: Mutex::new(Arc::new(env)),
                 started: AtomicU64::new(0),
@@ -346,6 +359,10 @@ impl Run {
             tids: env.tids.clone(),
             constants,
             headers: env.headers.clone(),
+            code: self
+                .compiler
+                .as_ref()
+                .map(|compiler| compiler.code(&program)),
             program,
             uniform,
         });
@@ -377,14 +394,21 @@ impl Run {
         let Ok(mut client) = self.client() else {
             return;
         };
+        let mut pages = Pages::default();
         while !asked() {
             let Some(mut cta) = self.next(&env, multiprocessor) else {
                 return;
             };
             loop {
-                let turn = cta.turn(isa, &mut env, &self.memory, &mut client, |client, at| {
-                    self.extend(client, at)
-                });
+                if let (Some(compiler), Some(code)) = (&self.compiler, &env.code) {
+                    compiler.prepare::<I>(code, &env.program);
+                }
+                let reach = Reach {
+                    memory: &self.memory,
+                    client: &mut client,
+                    pages: &mut pages,
+                };
+                let turn = cta.turn(isa, &mut env, reach, |client, at| self.extend(client, at));
                 match turn {
                     Ok(Turn::Done) => {
                         self.spare.lock().0.push(cta);

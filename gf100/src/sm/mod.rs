@@ -29,10 +29,16 @@ mod bits;
 mod cta;
 pub mod decode;
 mod effects;
+mod engine;
 mod exact;
 mod exec;
 mod grid;
 mod image;
+#[cfg(target_arch = "x86_64")]
+mod jit;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "no_jit.rs"]
+mod jit;
 mod lanes;
 mod launch;
 mod optimize;
@@ -41,6 +47,7 @@ mod program;
 mod texture;
 mod warp;
 
+pub use engine::{Engine, UnknownEngine};
 pub use grid::{Grid, Multiprocessors, Outcome};
 pub use launch::{
     CONSTANT_BUFFERS, ConstantBuffer, Failure, HeaderTable, IMAGES, Image, Launch, LaunchError,

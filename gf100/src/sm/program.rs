@@ -58,7 +58,7 @@ pub enum Exec {
 }
 
 /// An instruction with its operands found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Inst {
     /// What.
     pub exec: Exec,

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use gf100::engine::Pause;
 use gf100::memory::{Memory, PhysAddr, Tables};
-use gf100::sm::{ConstantBuffer, HeaderTable, Image, Launch, Multiprocessors, Outcome, Temp};
+use gf100::sm::{
+    ConstantBuffer, Engine, HeaderTable, Image, Launch, Multiprocessors, Outcome, Temp,
+};
 
 use super::Bytes;
 
@@ -55,8 +57,14 @@ fn word(pick: u8, bits: u64) -> u64 {
     }
 }
 
-/// Runs the script's code.
+/// Runs the script's code, on the interpreter and as machine code of the host.
 pub fn run(script: &[u8]) {
+    for engine in [Engine::Interpreter, Engine::Jit { patience: 0 }] {
+        run_on(engine, script);
+    }
+}
+
+fn run_on(engine: Engine, script: &[u8]) {
     let memory = Memory::new(MEMORY).unwrap();
     let mut tables = Tables::new(memory.clone(), MIB);
     tables.map(CODE, PhysAddr::vram(CODE), MIB, true);
@@ -72,7 +80,7 @@ pub fn run(script: &[u8]) {
         memory.vram().store(at, word(pick, bits));
         at += 8;
     }
-    let multiprocessors = Multiprocessors::new(memory.clone());
+    let multiprocessors = Multiprocessors::new(memory.clone(), engine);
     if let Ok(mut grid) = multiprocessors.launch(launch) {
         let pause = Pause::default();
         let (done, waits) = mpsc::channel::<()>();

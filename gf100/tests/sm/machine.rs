@@ -39,7 +39,7 @@ impl Machine {
         let mut launch = Launch::new(tables.instance(), CODE);
         launch.temp = TEMP;
         let machine = Self {
-            sm: Multiprocessors::new(memory.clone()),
+            sm: Multiprocessors::new(memory.clone(), crate::ENGINE),
             memory,
             launch,
         };

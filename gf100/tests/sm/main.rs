@@ -8,3 +8,6 @@ mod memory;
 mod random;
 mod surface;
 mod texture;
+
+/// What executes the programs here: machine code from the first instruction on.
+const ENGINE: gf100::sm::Engine = gf100::sm::Engine::Jit { patience: 0 };

@@ -138,6 +138,46 @@ impl Cx<'_> {
     }
 }
 
+impl Cx<'_> {
+    /// One lane's load through the generic address space.
+    pub fn load_generic(&mut self, ty: MemType, va: u64, lane: usize) -> Result<Words, Halt> {
+        if !va.is_multiple_of(ty.bytes().into()) {
+            return Err(WarpError::MisalignedAddr.into());
+        }
+        match self.place(va) {
+            Place::Window(window, address) => self.lane_load(window, ty, address, lane),
+            // Aligned accesses do not cross pages.
+            Place::Virtual(va) => {
+                let span = self.client.page(self.guard, va, Access::Read)?;
+                Ok(span_load(&span, ty).ok_or(WarpError::MisalignedAddr)?)
+            }
+        }
+    }
+
+    /// One lane's store through the generic address space.
+    pub fn store_generic(
+        &mut self,
+        ty: MemType,
+        va: u64,
+        lane: usize,
+        words: &Words,
+    ) -> Result<(), Halt> {
+        if !va.is_multiple_of(ty.bytes().into()) {
+            return Err(WarpError::MisalignedAddr.into());
+        }
+        match self.place(va) {
+            Place::Window(window, address) => self.lane_store(window, ty, address, lane, words)?,
+            Place::Virtual(va) => {
+                let span = self.client.page(self.guard, va, Access::Write)?;
+                if !span_store(&span, ty, words) {
+                    return Err(WarpError::MisalignedAddr.into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Words of all lanes, by register.
 type Rows = [[u32; LANES]; 4];
 
@@ -216,17 +256,7 @@ fn load_lanes(cx: &mut Cx<'_>, i: &Inst, ty: MemType, wide: bool, offset: i32) -
     let va = cx.addresses(i, wide, offset, Access::Read)?;
     let mut words = [[0; 4]; LANES];
     for lane in each(cx.mask) {
-        if va[lane] % u64::from(ty.bytes()) != 0 {
-            return Err(WarpError::MisalignedAddr.into());
-        }
-        words[lane] = match cx.place(va[lane]) {
-            Place::Window(window, address) => cx.lane_load(window, ty, address, lane)?,
-            // Aligned accesses do not cross pages.
-            Place::Virtual(va) => {
-                let span = cx.client.page(cx.guard, va, Access::Read)?;
-                span_load(&span, ty).ok_or(WarpError::MisalignedAddr)?
-            }
-        };
+        words[lane] = cx.load_generic(ty, va[lane], lane)?;
     }
     cx.write_words(i.dst, ty, &words);
     Ok(())
@@ -284,19 +314,8 @@ fn store_lanes(
 ) -> Result<(), Halt> {
     let va = cx.addresses(i, wide, offset, Access::Write)?;
     for lane in each(cx.mask) {
-        if va[lane] % u64::from(ty.bytes()) != 0 {
-            return Err(WarpError::MisalignedAddr.into());
-        }
         let words = cx.data(i, ty, lane);
-        match cx.place(va[lane]) {
-            Place::Window(window, address) => cx.lane_store(window, ty, address, lane, &words)?,
-            Place::Virtual(va) => {
-                let span = cx.client.page(cx.guard, va, Access::Write)?;
-                if !span_store(&span, ty, &words) {
-                    return Err(WarpError::MisalignedAddr.into());
-                }
-            }
-        }
+        cx.store_generic(ty, va[lane], lane, &words)?;
     }
     Ok(())
 }

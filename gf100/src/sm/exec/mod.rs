@@ -32,6 +32,7 @@ use crate::memory::{Client, Fault, Guard};
 #[cfg(target_arch = "x86_64")]
 pub use isa::{Avx2, Avx512};
 pub use isa::{Baseline, Isa};
+pub use memory::WINDOW;
 
 /// A warp and what it can reach, for as long as it runs.
 pub struct Cx<'a> {
@@ -59,8 +60,8 @@ pub struct Cx<'a> {
     pub client: &'a mut Client,
     /// Holds that memory.
     pub guard: &'a Guard<'a>,
-    /// Instructions that it may execute yet.
-    pub budget: u32,
+    /// Instructions that it may execute yet; less than 0 if it has executed more.
+    pub budget: i32,
 }
 
 /// What a warp stopped for.
@@ -233,40 +234,52 @@ fn combine(logic: Logic, a: u32, b: u32) -> u32 {
 /// Executes until something has to be done about the warp.
 pub fn run<I: Isa>(isa: I, cx: &mut Cx<'_>, insts: &[Inst]) -> Halt {
     loop {
-        if cx.budget == 0 {
+        if cx.budget <= 0 {
             return Halt::Budget;
         }
         cx.budget -= 1;
-        let at = cx.flow.pc;
-        // Places come from the program itself, which never gets shorter.
-        let Some(i) = insts.get(at as usize) else {
-            return Halt::Trap(WarpError::PcOverflow);
-        };
-        let mask = cx.flow.active & (cx.preds[usize::from(i.guard & 7)] ^ complement(i.guard_not));
-        cx.flow.pc = i.next;
-        if mask != 0 {
-            cx.mask = mask;
-            if let Err(halt) = step(isa, cx, i) {
-                match halt {
-                    Halt::Trap(_) | Halt::Fault(_) | Halt::Code(_) => cx.flow.pc = at,
-                    // No lane is left behind by the instruction's own join.
-                    Halt::Barrier(_) if i.join => {
-                        if let Err(error) = cx.flow.join(mask) {
-                            return error.into();
-                        }
-                    }
-                    _ => {}
-                }
-                return halt;
-            }
-        }
-        if i.join
-            && let Err(error) = cx.flow.join(mask)
-        {
-            cx.flow.pc = at;
-            return error.into();
+        if let Err(halt) = one(isa, cx, insts, cx.flow.pc) {
+            return halt;
         }
     }
+}
+
+/// Executes the instruction at `at`.
+///
+/// # Errors
+///
+/// Something has to be done about the warp.
+#[inline(always)]
+pub fn one<I: Isa>(isa: I, cx: &mut Cx<'_>, insts: &[Inst], at: u32) -> Result<(), Halt> {
+    // Places come from the program itself, which never gets shorter.
+    let i = insts.get(at as usize).ok_or(WarpError::PcOverflow)?;
+    let mask = guarded(cx, i);
+    cx.flow.pc = i.next;
+    if mask != 0 {
+        cx.mask = mask;
+        if let Err(halt) = step(isa, cx, i) {
+            match halt {
+                Halt::Trap(_) | Halt::Fault(_) | Halt::Code(_) => cx.flow.pc = at,
+                // No lane is left behind by the instruction's own join.
+                Halt::Barrier(_) if i.join => cx.flow.join(mask)?,
+                _ => {}
+            }
+            return Err(halt);
+        }
+    }
+    if i.join
+        && let Err(error) = cx.flow.join(mask)
+    {
+        cx.flow.pc = at;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// Lanes that execute an instruction.
+#[inline(always)]
+pub fn guarded(cx: &Cx<'_>, i: &Inst) -> u32 {
+    cx.flow.active & (cx.preds[usize::from(i.guard & 7)] ^ complement(i.guard_not))
 }
 
 /// Executes an instruction for the lanes of `cx.mask`, of which there is at least one.

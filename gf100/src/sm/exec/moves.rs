@@ -96,7 +96,9 @@ pub fn special(cx: &mut Cx<'_>, i: &Inst, special: u8) -> Result<(), Halt> {
 impl Cx<'_> {
     /// Instructions that warps of this CTA have executed.
     fn clock(&self) -> u64 {
-        self.cta.clock_end - u64::from(self.budget)
+        self.cta
+            .clock_end
+            .wrapping_add_signed(-i64::from(self.budget))
     }
 
     /// A number that is the same in all lanes, as far as the hardware is concerned.

@@ -1,0 +1,710 @@
+//! Arithmetic, logic and moves of a group of lanes, bit for bit as the interpreter has them.
+
+use cranelift_codegen::ir::{
+    Endianness, InstBuilder, MemFlagsData, Type, Value,
+    condcodes::{FloatCC, IntCC},
+    types::{F32X4, I8X16, I32, I32X4, I64},
+};
+
+use super::{
+    frame::GROUP,
+    group::{Group, Mask},
+    liveness,
+    translate::{Translator, constant, field, trusted},
+};
+use crate::sm::{
+    decode::{
+        AddOp, Combine, Condition, FloatMode, FloatSize, Logic, LopOp, MinMaxPart, MufuFunction,
+        Op, Pred, PredSrc, Round, SetTo,
+    },
+    launch::Launch,
+    program::{Exec, Inst, RowRef, Uniform},
+};
+
+const SIGN: u32 = 1 << 31;
+const EXPONENT: u32 = 0x7f80_0000;
+/// The one NaN that arithmetic yields.
+const NAN: u32 = 0x7fff_ffff;
+const ONE: u32 = 1f32.to_bits();
+
+/// Whether compiled code does an operation itself.
+pub fn can(i: &Inst, op: &Op) -> bool {
+    let nearest = |mode: FloatMode| mode.round == Round::Nearest && !mode.fmz;
+    match *op {
+        Op::FAdd(mode) => nearest(mode),
+        Op::FMul { mode, scale } => nearest(mode) && scale == 0,
+        Op::FFma(mode) => nearest(mode),
+        Op::IAdd { sat, .. } | Op::IMad { sat, .. } => !sat,
+        Op::IMinMax { part, .. } => part == MinMaxPart::Whole && !i.set_cc,
+        Op::Shr { reverse, .. } => !reverse,
+        Op::Bfe { reverse, .. } => !reverse && i.src[1].0 & RowRef::UNIFORM != 0,
+        Op::Mov { lanes } => lanes & 0xf == 0xf,
+        Op::S2R { special } => {
+            matches!(special, 0x00 | 0x20..=0x23 | 0x25..=0x27 | 0x29..=0x2b | 0x2d..=0x2f)
+        }
+        Op::Mufu { function, .. } => function == MufuFunction::Rcp,
+        Op::F2F { to, from, .. } => to == FloatSize::F32 && from == FloatSize::F32,
+        Op::F2I { to, from, .. } => to.log2 == 2 && from == FloatSize::F32,
+        Op::I2F {
+            to, from, round, ..
+        } => {
+            to == FloatSize::F32 && from.log2 == 2 && round == Round::Nearest && i.neg | i.abs == 0
+        }
+        Op::FMinMax { .. }
+        | Op::FSet { .. }
+        | Op::FSlct { .. }
+        | Op::Rro
+        | Op::IMul { .. }
+        | Op::IShlAdd { .. }
+        | Op::ISet { .. }
+        | Op::ISlct { .. }
+        | Op::Shl { .. }
+        | Op::Lop(_)
+        | Op::Sel { .. }
+        | Op::PSet { .. }
+        | Op::Nop
+        | Op::Fence => true,
+        _ => false,
+    }
+}
+
+/// Does an operation that compiled code [`can`] do.
+pub fn emit(t: &mut Translator<'_>, group: &mut Group, i: &Inst) {
+    let Exec::Op(op) = i.exec else {
+        return;
+    };
+    let mut e = Emitter { t, group, i };
+    let value = match op {
+        Op::FAdd(mode) => {
+            let (a, b) = (e.float(0, mode.ftz), e.float(1, mode.ftz));
+            let sum = e.t.b.ins().fadd(a, b);
+            e.finish(sum, mode)
+        }
+        Op::FMul { mode, .. } => {
+            let a = e.signed_by(0, i.neg & 1 != 0);
+            let b = e.source(1);
+            let (a, b) = (e.flushed(a, mode.ftz), e.flushed(b, mode.ftz));
+            let (a, b) = (e.t.float(a), e.t.float(b));
+            let product = e.t.b.ins().fmul(a, b);
+            e.finish(product, mode)
+        }
+        Op::FFma(mode) => {
+            let a = e.signed_by(0, i.neg & 1 != 0);
+            let b = e.source(1);
+            let c = e.signed_by(2, i.neg & 4 != 0);
+            let [a, b, c] = [a, b, c].map(|x| {
+                let x = e.flushed(x, mode.ftz);
+                e.t.float(x)
+            });
+            let sum = e.t.b.ins().fma(a, b, c);
+            e.finish(sum, mode)
+        }
+        Op::FMinMax { min, ftz } => e.float_min_max(min, ftz),
+        Op::FSet {
+            cond,
+            ftz,
+            combine,
+            to,
+        } => {
+            let (a, b) = (e.float(0, ftz), e.float(1, ftz));
+            let lanes = e.t.compare_floats(cond, a, b);
+            return e.set(lanes, combine, to);
+        }
+        Op::FSlct { cond, ftz } => {
+            let c = e.source(2);
+            let c = e.flushed(c, ftz);
+            let (c, zero) = (e.t.float(c), e.t.splat(0));
+            let zero = e.t.float(zero);
+            let first = e.t.compare_floats(cond, c, zero);
+            e.select(first)
+        }
+        Op::Rro => e.modified(1),
+        Op::Mufu { sat, .. } => {
+            let x = e.modified(0);
+            let one = e.t.splat(ONE);
+            let (x, one) = (e.t.float(x), e.t.float(one));
+            let y = e.t.b.ins().fdiv(one, x);
+            let y = e.t.canonical(y);
+            if sat { e.t.saturate(y) } else { y }
+        }
+        Op::IAdd { op, carry_in, .. } => {
+            let (a, b) = (e.source(0), e.source(1));
+            e.add(op, carry_in, a, b)
+        }
+        Op::IMul {
+            high,
+            signed_a,
+            signed_b,
+        } => e.product(high, signed_a, signed_b),
+        Op::IMad {
+            high,
+            signed_a,
+            signed_b,
+            op,
+            carry_in,
+            ..
+        } => {
+            let product = e.product(high, signed_a, signed_b);
+            let c = e.source(2);
+            e.add(op, carry_in, product, c)
+        }
+        Op::IShlAdd { shift, op } => {
+            let (a, b) = (e.source(0), e.source(1));
+            let shifted = e.t.shift_by(Shift::Left, a, u32::from(shift & 31));
+            e.add(op, false, shifted, b)
+        }
+        Op::IMinMax { min, signed, .. } => {
+            let (a, b) = (e.source(0), e.source(1));
+            let cc = if signed {
+                IntCC::SignedLessThan
+            } else {
+                IntCC::UnsignedLessThan
+            };
+            let less = e.t.b.ins().icmp(cc, a, b);
+            let min = e.group.pred(e.t, min);
+            // a if it is less and that is wanted, or neither.
+            let other = e.t.combine(Logic::Xor, Mask::Some(less), min);
+            e.t.choose(other, b, a)
+        }
+        Op::ISet {
+            cond,
+            signed,
+            carry_in,
+            combine,
+            to,
+        } => {
+            let lanes = e.compare(cond, signed, carry_in);
+            return e.set(lanes, combine, to);
+        }
+        Op::ISlct { cond, signed } => {
+            let (c, zero) = (e.source(2), e.t.splat(0));
+            let first = e.t.compare_integers(cond.0 & 7, signed, c, zero);
+            e.select(first)
+        }
+        Op::Shl { wrap } => e.shift(Shift::Left, wrap),
+        Op::Shr { signed, wrap, .. } => {
+            e.shift(if signed { Shift::Signed } else { Shift::Right }, wrap)
+        }
+        Op::Lop(op) => e.logic(op),
+        Op::Bfe { signed, .. } => e.field(signed),
+        Op::Mov { .. } => e.source(1),
+        Op::Sel { pred } => {
+            let first = e.group.pred(e.t, pred);
+            e.select(first)
+        }
+        Op::PSet {
+            a,
+            first,
+            b,
+            combine,
+            to,
+        } => {
+            let (a, b) = (e.group.pred(e.t, a), e.group.pred(e.t, b));
+            let lanes = e.t.combine(first, a, b);
+            return e.set(lanes, combine, to);
+        }
+        Op::S2R { special } => e.special(special),
+        Op::F2F {
+            round,
+            integral,
+            ftz,
+            sat,
+            ..
+        } => {
+            let x = e.float(1, ftz);
+            let x = if integral { e.t.integral(x, round) } else { x };
+            let x = e.t.canonical(x);
+            let x = e.flushed(x, ftz);
+            if sat { e.t.saturate(x) } else { x }
+        }
+        Op::F2I { to, round, ftz, .. } => {
+            let x = e.float(1, ftz);
+            let x = e.t.integral(x, round);
+            match to.signed {
+                true => e.t.b.ins().fcvt_to_sint_sat(I32X4, x),
+                false => e.t.b.ins().fcvt_to_uint_sat(I32X4, x),
+            }
+        }
+        Op::I2F { from, .. } => {
+            let x = e.source(1);
+            let x = match from.signed {
+                true => e.t.b.ins().fcvt_from_sint(F32X4, x),
+                false => e.t.b.ins().fcvt_from_uint(F32X4, x),
+            };
+            e.t.bits(x)
+        }
+        _ => return,
+    };
+    e.group.write(e.t, i, i.dst, value);
+}
+
+/// Which way a shift goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shift {
+    Left,
+    Right,
+    Signed,
+}
+
+/// An instruction being done.
+struct Emitter<'e, 't, 'a> {
+    t: &'t mut Translator<'a>,
+    group: &'e mut Group,
+    i: &'e Inst,
+}
+
+impl Emitter<'_, '_, '_> {
+    fn source(&mut self, n: usize) -> Value {
+        self.group.source(self.t, self.i, n)
+    }
+
+    /// The number that a source is, if that is known.
+    fn literal(&self, n: usize) -> Option<u32> {
+        let row = self.i.src[n];
+        let index = usize::from(row.0 & !RowRef::UNIFORM);
+        match self.t.program.uniforms().get(index) {
+            Some(&Uniform::Literal(value)) if row.0 & RowRef::UNIFORM != 0 => Some(value),
+            _ => None,
+        }
+    }
+
+    fn signed_by(&mut self, n: usize, negative: bool) -> Value {
+        let x = self.source(n);
+        match negative {
+            true => {
+                let sign = self.t.splat(SIGN);
+                self.t.b.ins().bxor(x, sign)
+            }
+            false => x,
+        }
+    }
+
+    /// A source with absolute value and negation.
+    fn modified(&mut self, n: usize) -> Value {
+        let mut x = self.source(n);
+        if self.i.abs >> n & 1 != 0 {
+            let keep = self.t.splat(!SIGN);
+            x = self.t.b.ins().band(x, keep);
+        }
+        if self.i.neg >> n & 1 != 0 {
+            let sign = self.t.splat(SIGN);
+            x = self.t.b.ins().bxor(x, sign);
+        }
+        x
+    }
+
+    fn flushed(&mut self, x: Value, ftz: bool) -> Value {
+        if ftz { self.t.flush(x) } else { x }
+    }
+
+    /// A source with its modifiers, as numbers.
+    fn float(&mut self, n: usize, ftz: bool) -> Value {
+        let x = self.modified(n);
+        let x = self.flushed(x, ftz);
+        self.t.float(x)
+    }
+
+    /// The bits of a result.
+    fn finish(&mut self, x: Value, mode: FloatMode) -> Value {
+        let x = self.t.canonical(x);
+        let x = self.flushed(x, mode.ftz);
+        if mode.sat { self.t.saturate(x) } else { x }
+    }
+
+    fn select(&mut self, first: Mask) -> Value {
+        let (a, b) = (self.source(0), self.source(1));
+        self.t.choose(first, a, b)
+    }
+
+    fn float_min_max(&mut self, min: PredSrc, ftz: bool) -> Value {
+        let (a, b) = (self.modified(0), self.modified(1));
+        let (a, b) = (self.flushed(a, ftz), self.flushed(b, ftz));
+        let (x, y) = (self.t.float(a), self.t.float(b));
+        let less = self.t.b.ins().fcmp(FloatCC::LessThan, x, y);
+        let equal = self.t.b.ins().fcmp(FloatCC::Equal, x, y);
+        // Zeros of both signs compare equal: the bits decide, of which only the sign differs.
+        let negative = self.t.b.ins().icmp(IntCC::SignedLessThan, a, b);
+        let zeros = self.t.b.ins().band(equal, negative);
+        let less = self.t.b.ins().bor(less, zeros);
+        let min = self.group.pred(self.t, min);
+        let other = self.t.combine(Logic::Xor, Mask::Some(less), min);
+        let chosen = self.t.choose(other, b, a);
+        let x_nan = self.t.b.ins().fcmp(FloatCC::Unordered, x, x);
+        let y_nan = self.t.b.ins().fcmp(FloatCC::Unordered, y, y);
+        let chosen = self.t.b.ins().blendv(x_nan, b, chosen);
+        let chosen = self.t.b.ins().blendv(y_nan, a, chosen);
+        let both = self.t.b.ins().band(x_nan, y_nan);
+        let nan = self.t.splat(NAN);
+        self.t.b.ins().blendv(both, nan, chosen)
+    }
+
+    /// Leaves the outcome of a comparison where it belongs.
+    fn set(&mut self, lanes: Mask, with: Combine, to: SetTo) {
+        let pred = self.group.pred(self.t, with.with);
+        let result = self.t.combine(with.logic, lanes, pred);
+        let ones = match to {
+            SetTo::Preds(first, second) => {
+                let complement = self.t.not(lanes);
+                let complement = self.t.combine(with.logic, complement, pred);
+                let guard = self.group.guard(self.t, self.i);
+                for (pred, value) in [(first, result), (second, complement)] {
+                    if pred != Pred::TRUE {
+                        let mask = liveness::pred(pred.0 & 7);
+                        self.group.set_mask(self.t, mask, value, guard);
+                    }
+                }
+                return;
+            }
+            SetTo::Mask => u32::MAX,
+            SetTo::Float => ONE,
+        };
+        let (mask, ones) = (self.t.ones(result), self.t.splat(ones));
+        let value = self.t.b.ins().band(mask, ones);
+        self.group.write(self.t, self.i, self.i.dst, value);
+    }
+
+    fn set_flags(&mut self, zero: Mask, carry: Mask) {
+        let guard = self.group.guard(self.t, self.i);
+        self.group.set_mask(self.t, liveness::ZERO, zero, guard);
+        self.group.set_mask(self.t, liveness::CARRY, carry, guard);
+    }
+
+    /// The sum of the operands, complemented to be subtracted, and a carry.
+    fn add(&mut self, op: AddOp, carry_in: bool, a: Value, b: Value) -> Value {
+        let (flip_a, flip_b, carry) = match op {
+            AddOp::Add => (false, false, Mask::None),
+            AddOp::Sub => (false, true, Mask::All),
+            AddOp::SubReverse => (true, false, Mask::All),
+            AddOp::AddPlusOne => (false, false, Mask::All),
+        };
+        let carry = match carry_in {
+            true => Mask::Some(self.group.mask(self.t, liveness::CARRY)),
+            false => carry,
+        };
+        let x = if flip_a { self.t.b.ins().bnot(a) } else { a };
+        let y = if flip_b { self.t.b.ins().bnot(b) } else { b };
+        let (sum, carried) = match (op, carry) {
+            // The complement and the carry are what a subtraction is.
+            (AddOp::Sub, Mask::All) => {
+                let carried = self.t.b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, a, b);
+                (self.t.b.ins().isub(a, b), carried)
+            }
+            (AddOp::SubReverse, Mask::All) => {
+                let carried = self.t.b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, b, a);
+                (self.t.b.ins().isub(b, a), carried)
+            }
+            (_, Mask::None) => {
+                let sum = self.t.b.ins().iadd(x, y);
+                (sum, self.t.b.ins().icmp(IntCC::UnsignedLessThan, sum, x))
+            }
+            (_, carry) => {
+                let half = self.t.b.ins().iadd(x, y);
+                let first = self.t.b.ins().icmp(IntCC::UnsignedLessThan, half, x);
+                // A lane of ones is -1.
+                let ones = self.t.ones(carry);
+                let sum = self.t.b.ins().isub(half, ones);
+                let second = self.t.b.ins().icmp(IntCC::UnsignedLessThan, sum, half);
+                (sum, self.t.b.ins().bor(first, second))
+            }
+        };
+        if self.i.set_cc {
+            let none = self.t.splat(0);
+            let zero = self.t.b.ins().icmp(IntCC::Equal, sum, none);
+            self.set_flags(Mask::Some(zero), Mask::Some(carried));
+        }
+        sum
+    }
+
+    fn product(&mut self, high: bool, signed_a: bool, signed_b: bool) -> Value {
+        let (a, b) = (self.source(0), self.source(1));
+        if !high {
+            return self.t.b.ins().imul(a, b);
+        }
+        let mut upper = self.t.high_product(a, b);
+        // A negative operand counts 2^32 less than its bits.
+        for (signed, x, y) in [(signed_a, a, b), (signed_b, b, a)] {
+            if signed {
+                let sign = self.t.shift_by(Shift::Signed, x, 31);
+                let less = self.t.b.ins().band(sign, y);
+                upper = self.t.b.ins().isub(upper, less);
+            }
+        }
+        upper
+    }
+
+    /// Where a and b compare as the condition says; with carry-in they are the high words of numbers
+    /// whose low words have been subtracted.
+    fn compare(&mut self, cond: Condition, signed: bool, carry_in: bool) -> Mask {
+        let (a, b) = (self.source(0), self.source(1));
+        let cond = cond.0 & 7;
+        if !carry_in {
+            return self.t.compare_integers(cond, signed, a, b);
+        }
+        let equal = self.t.b.ins().icmp(IntCC::Equal, a, b);
+        let cc = if signed {
+            IntCC::SignedLessThan
+        } else {
+            IntCC::UnsignedLessThan
+        };
+        let less = self.t.b.ins().icmp(cc, a, b);
+        let carry = self.group.mask(self.t, liveness::CARRY);
+        let zero = self.group.mask(self.t, liveness::ZERO);
+        let borrowed = self.t.b.ins().band_not(equal, carry);
+        let less = self.t.b.ins().bor(less, borrowed);
+        let equal = self.t.b.ins().band(equal, zero);
+        let greater = self.t.b.ins().bor(less, equal);
+        let greater = self.t.b.ins().bnot(greater);
+        let mut result = Mask::None;
+        for (bit, part) in [less, equal, greater].into_iter().enumerate() {
+            if cond >> bit & 1 != 0 {
+                result = self.t.combine(Logic::Or, result, Mask::Some(part));
+            }
+        }
+        result
+    }
+
+    fn shift(&mut self, way: Shift, wrap: bool) -> Value {
+        let a = self.source(0);
+        if let Some(by) = self.literal(1) {
+            let by = match (wrap, by, way) {
+                (true, by, _) => by & 31,
+                (false, 32.., Shift::Signed) => 31,
+                (false, 32.., _) => return self.t.splat(0),
+                (false, by, _) => by,
+            };
+            return self.t.shift_by(way, a, by);
+        }
+        let b = self.source(1);
+        // The host shifts all lanes by the same; a lane's own shift is its own.
+        let mut shifted = self.t.splat(0);
+        for lane in 0..GROUP as u8 {
+            let x = self.t.b.ins().extractlane(a, lane);
+            let by = self.t.b.ins().extractlane(b, lane);
+            let x = self.t.shift(way, x, by);
+            shifted = self.t.b.ins().insertlane(shifted, x, lane);
+        }
+        if wrap {
+            return shifted;
+        }
+        let most = self.t.splat(31);
+        let beyond = self.t.b.ins().icmp(IntCC::UnsignedGreaterThan, b, most);
+        let all = match way {
+            Shift::Signed => self.t.shift_by(Shift::Signed, a, 31),
+            _ => self.t.splat(0),
+        };
+        self.t.b.ins().blendv(beyond, all, shifted)
+    }
+
+    fn logic(&mut self, op: LopOp) -> Value {
+        let [a, b] = [0, 1].map(|n| {
+            let x = self.source(n);
+            match self.i.neg >> n & 1 != 0 {
+                true => self.t.b.ins().bnot(x),
+                false => x,
+            }
+        });
+        let value = match op {
+            LopOp::And => self.t.b.ins().band(a, b),
+            LopOp::Or => self.t.b.ins().bor(a, b),
+            LopOp::Xor => self.t.b.ins().bxor(a, b),
+            LopOp::PassB => b,
+        };
+        if self.i.set_cc {
+            let none = self.t.splat(0);
+            let zero = self.t.b.ins().icmp(IntCC::Equal, value, none);
+            self.set_flags(Mask::Some(zero), Mask::None);
+        }
+        value
+    }
+
+    /// A field of a at a place that is the same for all lanes.
+    fn field(&mut self, signed: bool) -> Value {
+        let a = self.source(0);
+        let shift = if signed { Shift::Signed } else { Shift::Right };
+        let place = self.literal(1).unwrap_or(0);
+        let (position, length) = (place & 0xff, (place >> 8 & 0xff).min(32));
+        if length == 0 || position > 31 && !signed {
+            return self.t.splat(0);
+        }
+        let shifted = self.t.shift_by(shift, a, position.min(31));
+        let unused = 32 - length;
+        match signed {
+            true => {
+                let top = self.t.shift_by(Shift::Left, shifted, unused);
+                self.t.shift_by(Shift::Signed, top, unused)
+            }
+            false => {
+                let ones = self.t.splat(u32::MAX >> unused);
+                self.t.b.ins().band(shifted, ones)
+            }
+        }
+    }
+
+    fn special(&mut self, special: u8) -> Value {
+        let launch = |t: &mut Translator<'_>, field: usize, n: u8| {
+            let launch = t.b.ins().load(I64, constant(), t.frame, field!(launch));
+            let at = field as i32 + 4 * i32::from(n);
+            t.b.ins().load(I32, constant(), launch, at)
+        };
+        let value = match special {
+            0x00 => {
+                let first = self.t.b.ins().splat(I32X4, self.group.first);
+                let own = self.t.vector([0, 1, 2, 3]);
+                return self.t.b.ins().iadd(first, own);
+            }
+            0x20..=0x23 => {
+                let tids = self
+                    .t
+                    .b
+                    .ins()
+                    .load(I64, constant(), self.t.frame, field!(tids));
+                let at = self.t.b.ins().iadd(tids, self.group.at);
+                let offset = 128 * i32::from(special - 0x20);
+                return self.t.b.ins().load(I32X4, trusted(), at, offset);
+            }
+            0x25..=0x27 => {
+                let cta = self
+                    .t
+                    .b
+                    .ins()
+                    .load(I64, constant(), self.t.frame, field!(cta));
+                let offset = 4 * i32::from(special - 0x25);
+                self.t.b.ins().load(I32, constant(), cta, offset)
+            }
+            0x29..=0x2b => launch(self.t, std::mem::offset_of!(Launch, block), special - 0x29),
+            _ => launch(self.t, std::mem::offset_of!(Launch, grid), special - 0x2d),
+        };
+        self.t.b.ins().splat(I32X4, value)
+    }
+}
+
+/// Arithmetic of a group, whatever it is for.
+impl Translator<'_> {
+    fn cast(&mut self, to: Type, x: Value) -> Value {
+        let flags = MemFlagsData::new().with_endianness(Endianness::Little);
+        self.b.ins().bitcast(to, flags, x)
+    }
+
+    /// Bits as numbers.
+    fn float(&mut self, x: Value) -> Value {
+        self.cast(F32X4, x)
+    }
+
+    /// Numbers as bits.
+    fn bits(&mut self, x: Value) -> Value {
+        self.cast(I32X4, x)
+    }
+
+    /// The bits of numbers, with the one NaN.
+    fn canonical(&mut self, x: Value) -> Value {
+        let is_nan = self.b.ins().fcmp(FloatCC::Unordered, x, x);
+        let (x, nan) = (self.bits(x), self.splat(NAN));
+        self.b.ins().blendv(is_nan, nan, x)
+    }
+
+    /// A subnormal becomes 0 of its sign.
+    fn flush(&mut self, x: Value) -> Value {
+        let (exponent, sign) = (self.splat(EXPONENT), self.splat(SIGN));
+        let exponent = self.b.ins().band(x, exponent);
+        let none = self.splat(0);
+        let small = self.b.ins().icmp(IntCC::Equal, exponent, none);
+        let zero = self.b.ins().band(x, sign);
+        self.b.ins().blendv(small, zero, x)
+    }
+
+    /// Clamped to 0..1; NaN is 0, and so is -0.
+    fn saturate(&mut self, x: Value) -> Value {
+        let (zero, one) = (self.splat(0), self.splat(ONE));
+        let (number, nothing, limit) = (self.float(x), self.float(zero), self.float(one));
+        let positive = self.b.ins().fcmp(FloatCC::GreaterThan, number, nothing);
+        let below = self.b.ins().fcmp(FloatCC::LessThan, number, limit);
+        let clamped = self.b.ins().blendv(below, x, one);
+        self.b.ins().band(positive, clamped)
+    }
+
+    fn integral(&mut self, x: Value, round: Round) -> Value {
+        match round {
+            Round::Nearest => self.b.ins().nearest(x),
+            Round::Down => self.b.ins().floor(x),
+            Round::Up => self.b.ins().ceil(x),
+            Round::Zero => self.b.ins().trunc(x),
+        }
+    }
+
+    /// Where numbers compare as the condition says.
+    fn compare_floats(&mut self, cond: Condition, a: Value, b: Value) -> Mask {
+        let cc = match cond.0 & 0xf {
+            0x0 => return Mask::None,
+            0x1 => FloatCC::LessThan,
+            0x2 => FloatCC::Equal,
+            0x3 => FloatCC::LessThanOrEqual,
+            0x4 => FloatCC::GreaterThan,
+            0x6 => FloatCC::GreaterThanOrEqual,
+            0x7 => FloatCC::Ordered,
+            0x8 => FloatCC::Unordered,
+            0x9 => FloatCC::UnorderedOrLessThan,
+            0xb => FloatCC::UnorderedOrLessThanOrEqual,
+            0xc => FloatCC::UnorderedOrGreaterThan,
+            0xd => FloatCC::NotEqual,
+            0xe => FloatCC::UnorderedOrGreaterThanOrEqual,
+            0xf => return Mask::All,
+            // The host's comparisons have no such kind.
+            cond => {
+                let less = self.b.ins().fcmp(FloatCC::LessThan, a, b);
+                let greater = self.b.ins().fcmp(FloatCC::GreaterThan, a, b);
+                let differ = self.b.ins().bor(less, greater);
+                return Mask::Some(match cond {
+                    0x5 => differ,
+                    _ => self.b.ins().bnot(differ),
+                });
+            }
+        };
+        Mask::Some(self.b.ins().fcmp(cc, a, b))
+    }
+
+    /// Where integers compare as bits 0-2 of the condition say.
+    fn compare_integers(&mut self, cond: u8, signed: bool, a: Value, b: Value) -> Mask {
+        let cc = match (cond, signed) {
+            (0, _) => return Mask::None,
+            (1, true) => IntCC::SignedLessThan,
+            (1, false) => IntCC::UnsignedLessThan,
+            (2, _) => IntCC::Equal,
+            (3, true) => IntCC::SignedLessThanOrEqual,
+            (3, false) => IntCC::UnsignedLessThanOrEqual,
+            (4, true) => IntCC::SignedGreaterThan,
+            (4, false) => IntCC::UnsignedGreaterThan,
+            (5, _) => IntCC::NotEqual,
+            (6, true) => IntCC::SignedGreaterThanOrEqual,
+            (6, false) => IntCC::UnsignedGreaterThanOrEqual,
+            _ => return Mask::All,
+        };
+        Mask::Some(self.b.ins().icmp(cc, a, b))
+    }
+
+    /// A shift of all lanes, or of one, by the low five bits of a number.
+    fn shift(&mut self, way: Shift, x: Value, by: Value) -> Value {
+        match way {
+            Shift::Left => self.b.ins().ishl(x, by),
+            Shift::Right => self.b.ins().ushr(x, by),
+            Shift::Signed => self.b.ins().sshr(x, by),
+        }
+    }
+
+    fn shift_by(&mut self, way: Shift, x: Value, by: u32) -> Value {
+        let by = self.b.ins().iconst(I32, i64::from(by));
+        self.shift(way, x, by)
+    }
+
+    /// The high words of unsigned products.
+    fn high_product(&mut self, a: Value, b: Value) -> Value {
+        let (a_low, b_low) = (self.b.ins().uwiden_low(a), self.b.ins().uwiden_low(b));
+        let (a_high, b_high) = (self.b.ins().uwiden_high(a), self.b.ins().uwiden_high(b));
+        let low = self.b.ins().imul(a_low, b_low);
+        let high = self.b.ins().imul(a_high, b_high);
+        let (low, high) = (self.cast(I8X16, low), self.cast(I8X16, high));
+        let bytes: Vec<u8> = [4, 12, 20, 28].iter().flat_map(|&n| n..n + 4).collect();
+        let order = self.b.func.dfg.immediates.push(bytes.into());
+        let words = self.b.ins().shuffle(low, high, order);
+        self.bits(words)
+    }
+}

@@ -1,0 +1,40 @@
+//! Where there is no machine code to make: every program is interpreted.
+
+use super::{
+    exec::{Cx, Halt, Isa},
+    program::Program,
+};
+
+/// No compiler can be made.
+pub enum Compiler {}
+
+/// No code can be made.
+pub enum Code {}
+
+/// Nothing.
+#[derive(Default)]
+pub struct Pages;
+
+impl Compiler {
+    /// None.
+    pub fn new(_patience: u64) -> Option<Self> {
+        None
+    }
+
+    /// The code of a program.
+    pub fn code(&self, _program: &Program) -> std::sync::Arc<Code> {
+        match *self {}
+    }
+
+    /// Makes what has become worth it.
+    pub fn prepare<I: Isa>(&self, _code: &Code, _program: &Program) {
+        match *self {}
+    }
+}
+
+impl Code {
+    /// Executes until something has to be done about the warp.
+    pub fn run<I: Isa>(&self, _isa: I, _cx: &mut Cx<'_>, _pages: &mut Pages) -> Halt {
+        match *self {}
+    }
+}
