@@ -156,6 +156,28 @@ pub mod m2mf {
     pub const MAX_LINES: u32 = 2047;
 }
 
+/// Methods of compute (0x90c0).
+pub mod compute {
+    /// Where shared memory is in the generic address space.
+    pub const SHARED_BASE: u32 = 0x0214;
+    /// Where local memory is.
+    pub const LOCAL_BASE: u32 = 0x077c;
+    /// First of CTAs in y and x, in z.
+    pub const GRIDDIM_YX: u32 = 0x0238;
+    /// Registers of a thread.
+    pub const CP_GPR_ALLOC: u32 = 0x02c0;
+    /// Runs a grid.
+    pub const LAUNCH: u32 = 0x0368;
+    /// What Mesa launches with (`nvc0_compute.c`).
+    pub const LAUNCH_ARGUMENT: u32 = 0x1000;
+    /// First of threads of a CTA in y and x, in z.
+    pub const BLOCKDIM_YX: u32 = 0x03ac;
+    /// Byte offset of the first instruction in the code segment.
+    pub const CP_START_ID: u32 = 0x03b4;
+    /// First of the code segment's address high, low.
+    pub const CODE_ADDRESS_HIGH: u32 = 0x1608;
+}
+
 /// The query methods that 3D and compute share.
 pub mod query {
     /// First of query address high, low, sequence, get.

@@ -21,9 +21,11 @@ use crate::{
 /// Cases that only `cargo xtask e2e NAME` runs: `ablation` and `soak` take many minutes under
 /// emulation, `vfio` has not been run to its end yet, `two-vms`, `sched` and `hostile` run two
 /// machines at once, `opencl-vgpu`, `opencl-vmm` and `glcompute-vgpu` repeat what was run on the card
-/// where `vgpu` and `vmm` have been, and `piglit` runs 5000 programs.
+/// where `vgpu` and `vmm` have been, `compute-faults` waits for time-outs, and `piglit` runs 5000
+/// programs.
 const BY_NAME_ONLY: &[&str] = &[
     "ablation",
+    "compute-faults",
     "glcompute-vgpu",
     "hostile",
     "opencl-vgpu",

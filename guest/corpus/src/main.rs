@@ -49,6 +49,19 @@ struct Arguments {
     /// List the cases
     #[arg(long)]
     list: bool,
+    /// Run those that no GPU can run to their end, in place of the others
+    #[arg(long)]
+    faults: bool,
+}
+
+impl Arguments {
+    /// The cases to choose from.
+    fn cases(&self) -> Box<dyn Iterator<Item = &'static Case>> {
+        match self.faults {
+            true => Box::new(cases::FAULTS.iter()),
+            false => Box::new(cases::all()),
+        }
+    }
 }
 
 /// What became of a case.
@@ -73,7 +86,7 @@ trait Machine {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = if arguments.list {
-        for case in cases::all() {
+        for case in arguments.cases() {
             println!("{:24} {}", case.name, case.aims);
         }
         Ok(true)
@@ -93,11 +106,12 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool> {
     for name in &arguments.names {
         ensure!(
-            cases::all().any(|case| case.name == name),
+            arguments.cases().any(|case| case.name == name),
             "There is no case {name:?}: see `corpus --list`"
         );
     }
-    let chosen: Vec<&Case> = cases::all()
+    let chosen: Vec<&Case> = arguments
+        .cases()
         .filter(|case| arguments.api.is_none_or(|api| api == case.api))
         .filter(|case| arguments.names.is_empty() || arguments.names.iter().any(|n| n == case.name))
         .collect();

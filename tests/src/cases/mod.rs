@@ -1,6 +1,7 @@
 //! The tests, by name.
 
 mod ablation;
+mod compute_faults;
 mod corpus;
 mod gputest;
 mod hostile;
@@ -52,6 +53,11 @@ pub const CASES: &[Case] = &[
         name: "faults",
         about: "every kind of fault hits the channel that caused it, and the next one works",
         run: gputest::faults,
+    },
+    Case {
+        name: "compute-faults",
+        about: "kernels that go wrong are reported, end their own program and no other one",
+        run: compute_faults::run,
     },
     Case {
         name: "glcompute",

@@ -84,12 +84,8 @@ pub fn run(rig: &Rig<'_>) -> Result<String> {
 
 fn reports(rig: &Rig<'_>, setup: &Setup) -> Result<Vec<Report>> {
     let pocl = rig.testbed.pocl();
-    let mut command = rig.exec(&[&pocl]);
+    let mut command = rig.program(&[&pocl], &[]);
     command
-        .arg("--bind")
-        .arg(&rig.corpus)
-        .arg("--")
-        .arg(&rig.corpus)
         .arg("--json")
         .args(setup.arguments)
         .envs(setup.environment.iter().copied());

@@ -1,6 +1,7 @@
 //! Tests without a machine: programs on the card, which is in their own process (`gpuvm exec`).
 
 mod corpus;
+mod faults;
 mod piglit;
 
 use std::{
@@ -34,6 +35,12 @@ pub const CASES: &[Case] = &[
         about: "kernels aimed at one thing each are right on the card, on PoCL and on llvmpipe",
         piglit: false,
         run: corpus::run,
+    },
+    Case {
+        name: "exec-faults",
+        about: "kernels that go wrong end their own program and no other one",
+        piglit: false,
+        run: faults::run,
     },
     Case {
         name: "piglit-quick",
@@ -81,6 +88,18 @@ impl Rig<'_> {
         }
         command.arg("--root").arg(self.testbed.debian());
         command.current_dir(&self.artefacts);
+        command
+    }
+
+    /// `corpus` there, to be given its arguments; `options` are those of `gpuvm exec`.
+    fn program(&self, layers: &[&Path], options: &[&str]) -> Command {
+        let mut command = self.exec(layers);
+        command
+            .args(options)
+            .arg("--bind")
+            .arg(&self.corpus)
+            .arg("--")
+            .arg(&self.corpus);
         command
     }
 

@@ -1,5 +1,6 @@
 //! The cases, by what they are aimed at.
 
+mod faults;
 mod flow;
 mod glsl;
 mod glsl_memory;
@@ -11,7 +12,9 @@ mod wide;
 
 use crate::case::Case;
 
-/// All of them.
+pub use faults::CASES as FAULTS;
+
+/// All that have a result.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     [
         integer::CASES,

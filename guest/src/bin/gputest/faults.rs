@@ -106,14 +106,14 @@ pub const CASES: &[Case] = &[
 ];
 
 /// In the last gigabyte of the address space, where the kernel puts nothing for a test.
-const NOWHERE: u64 = 0xff_d000_0000;
+pub const NOWHERE: u64 = 0xff_d000_0000;
 /// How long the kernel may take to report.
 const REPORT: Duration = Duration::from_secs(10);
 const PAGE: u64 = 4096;
 
 /// What the kernel does with a channel after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub enum Fate {
     /// It takes the channel from the GPU.
     Killed,
     /// It acknowledges the error and the channel goes on.
@@ -123,10 +123,10 @@ enum Fate {
 }
 
 /// A client with a channel that is going to err and one that must not suffer from it.
-struct Scene {
-    device: Arc<Device>,
+pub struct Scene {
+    pub device: Arc<Device>,
     log: Kmsg,
-    victim: Channel,
+    pub victim: Channel,
     bystander: Channel,
 }
 
@@ -140,11 +140,12 @@ fn provoke(channel: &mut Channel, push: &Push, buffers: &[(&Buffer, Access)]) ->
 }
 
 impl Scene {
-    fn provoke(&mut self, push: &Push, buffers: &[(&Buffer, Access)]) -> Result<()> {
+    /// Submits what brings the fault about.
+    pub fn provoke(&mut self, push: &Push, buffers: &[(&Buffer, Access)]) -> Result<()> {
         provoke(&mut self.victim, push, buffers)
     }
 
-    fn new(context: &Context) -> Result<Scene> {
+    pub fn new(context: &Context) -> Result<Scene> {
         let device = context.open()?;
         let victim = Channel::new(&device)?;
         let bystander = Channel::new(&device)?;
@@ -157,7 +158,7 @@ impl Scene {
     }
 
     /// Waits for the kernel's report, which has to have all of `parts`, and for the fate.
-    fn aftermath(mut self, parts: &[&str], fate: Fate) -> Result<()> {
+    pub fn aftermath(mut self, parts: &[&str], fate: Fate) -> Result<()> {
         let line = self.log.wait_for(parts, REPORT).map_err(|error| {
             let heard = self.log.lines().join(" | ");
             anyhow::Error::from(error).context(format!("The kernel said: {heard}"))
@@ -222,7 +223,7 @@ fn check_copy(device: &Arc<Device>, engine: Engine) -> Result<()> {
 }
 
 /// The digits of an address that both kernels print: all of the page, the rest may be rounded.
-fn page_digits(address: u64) -> String {
+pub fn page_digits(address: u64) -> String {
     format!("{:07x}", address >> 12)
 }
 

@@ -9,6 +9,7 @@ mod case;
 mod channel;
 mod copy;
 mod faults;
+mod kernels;
 mod objects;
 mod params;
 mod runner;
@@ -33,6 +34,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("sync", sync::CASES),
     ("objects", objects::CASES),
     ("faults", faults::CASES),
+    ("kernels", kernels::CASES),
     ("stress", stress::CASES),
 ];
 
