@@ -1,27 +1,31 @@
-//! `cargo xtask speed`: the card's speed beside PoCL's, on the same processors.
+//! `cargo xtask speed`: the card's speed beside that of PoCL and of llvmpipe, on the same
+//! processors.
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::Path,
     process::{Command, ExitCode, Stdio},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Deserialize;
 
 use e2e::Testbed;
 
-use crate::{build, testbed, workspace};
+use crate::{
+    build::{self, OnCard},
+    testbed,
+};
 
 /// Arguments of `cargo xtask speed`.
 #[derive(Args)]
 pub struct Arguments {
-    /// The workloads to measure; all of them without a name
+    /// The OpenCL workloads and GLSL kernels to measure; all of them without a name
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// How much to compute: small, medium or large
+    /// How much the workloads compute: small, medium or large
     #[arg(long, default_value = "medium")]
     size: String,
     /// How often to run each, of which the fastest run counts
@@ -32,6 +36,8 @@ pub struct Arguments {
 /// Parts of the names of the devices.
 const CARD: &str = "rusticl";
 const POCL: &str = "portable";
+/// Has Mesa use llvmpipe in place of a card.
+const LLVMPIPE: (&str, &str) = ("LIBGL_ALWAYS_SOFTWARE", "1");
 
 /// What is needed of a line of `rodinia --json`.
 #[derive(Debug, Deserialize)]
@@ -60,37 +66,50 @@ impl Run {
     }
 }
 
-/// A workload's times in nanoseconds.
+/// What is needed of a line of `corpus --timed --json`.
+#[derive(Debug, Deserialize)]
+struct Timed {
+    case: String,
+    device: String,
+    right: bool,
+    nanoseconds: Option<u64>,
+}
+
+/// The times of a workload or a kernel in nanoseconds.
 #[derive(Debug)]
 struct Row {
-    workload: String,
+    name: String,
     card: u64,
-    pocl: u64,
+    cpu: u64,
 }
 
 impl Row {
     fn ratio(&self) -> f64 {
-        self.card as f64 / self.pocl as f64
+        self.card as f64 / self.cpu as f64
     }
 }
 
 /// A Markdown table.
-struct Table(Vec<Row>);
+struct Table {
+    /// What the rows are.
+    of: &'static str,
+    /// What runs them on the CPU.
+    cpu: &'static str,
+    rows: Vec<Row>,
+}
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| workload | card, ms | PoCL, ms | card / PoCL |")?;
+        let Table { of, cpu, rows } = self;
+        writeln!(f, "| {of} | card, ms | {cpu}, ms | card / {cpu} |")?;
         writeln!(f, "|---|--:|--:|--:|")?;
         let ms = |ns: u64| ns as f64 / 1e6;
-        for row in &self.0 {
-            let (card, pocl, ratio) = (ms(row.card), ms(row.pocl), row.ratio());
-            writeln!(
-                f,
-                "| {} | {card:.3} | {pocl:.3} | {ratio:.2} |",
-                row.workload
-            )?;
+        for row in rows {
+            let (name, ratio) = (&row.name, row.ratio());
+            let (card, cpu) = (ms(row.card), ms(row.cpu));
+            writeln!(f, "| {name} | {card:.3} | {cpu:.3} | {ratio:.2} |")?;
         }
-        let mean = geometric_mean(self.0.iter().map(Row::ratio));
+        let mean = geometric_mean(rows.iter().map(Row::ratio));
         write!(f, "| geometric mean | | | {mean:.2} |")
     }
 }
@@ -100,53 +119,76 @@ fn geometric_mean(ratios: impl ExactSizeIterator<Item = f64>) -> f64 {
     (ratios.map(f64::ln).sum::<f64>() / count).exp()
 }
 
-/// Measures and prints the table.
+/// Measures and prints the tables.
 ///
 /// # Errors
 ///
 /// When something does not run or a result is wrong.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let testbed = testbed::open()?;
-    let rodinia = build::on_card()?.rodinia;
     let bench = Bench {
         arguments,
         testbed,
-        rodinia,
+        programs: build::on_card()?,
     };
-    let names = if arguments.names.is_empty() {
-        bench.names()?
-    } else {
-        arguments.names.clone()
-    };
-    let bar = ProgressBar::new(names.len() as u64);
-    let mut rows = Vec::new();
-    for workload in names {
-        // One behind the other, so that both meet the same machine.
-        let card = bench.fastest(&workload, CARD)?;
-        let pocl = bench.fastest(&workload, POCL)?;
-        rows.push(Row {
-            workload,
-            card,
-            pocl,
-        });
-        bar.inc(1);
+    let (workloads, kernels) = (bench.workloads()?, bench.kernels()?);
+    for name in &arguments.names {
+        ensure!(
+            workloads.contains(name) || kernels.contains(name),
+            "There is no workload or kernel {name:?}"
+        );
     }
+    let chosen = |names: Vec<String>| -> Vec<String> {
+        let wanted = |name: &String| arguments.names.is_empty() || arguments.names.contains(name);
+        names.into_iter().filter(wanted).collect()
+    };
+    let (workloads, kernels) = (chosen(workloads), chosen(kernels));
+    let bar = ProgressBar::new((workloads.len() + kernels.len()) as u64);
+    // One behind the other, so that both meet the same machine.
+    let workloads = rows(workloads, &bar, |name| {
+        Ok((bench.workload(name, CARD)?, bench.workload(name, POCL)?))
+    })?;
+    let kernels = rows(kernels, &bar, |name| {
+        let card = bench.kernel(name, "NVC0", &[])?;
+        Ok((card, bench.kernel(name, "llvmpipe", &[LLVMPIPE])?))
+    })?;
     bar.finish_and_clear();
-    println!("{}", Table(rows));
+    for (of, cpu, rows) in [
+        ("OpenCL workload", "PoCL", workloads),
+        ("GLSL kernel", "llvmpipe", kernels),
+    ] {
+        if !rows.is_empty() {
+            println!("{}\n", Table { of, cpu, rows });
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// How to run workloads.
+/// Measures each: on the card and on the CPU.
+fn rows(
+    names: Vec<String>,
+    bar: &ProgressBar,
+    measure: impl Fn(&str) -> Result<(u64, u64)>,
+) -> Result<Vec<Row>> {
+    let row = |name: String| {
+        let (card, cpu) = measure(&name)?;
+        bar.inc(1);
+        Ok(Row { name, card, cpu })
+    };
+    names.into_iter().map(row).collect()
+}
+
+/// How to run workloads and kernels.
 struct Bench<'a> {
     arguments: &'a Arguments,
     testbed: Testbed,
-    rodinia: PathBuf,
+    programs: OnCard,
 }
 
 impl Bench<'_> {
-    /// `rodinia` with Debian's libraries, where both the card and PoCL are.
-    fn rodinia(&self) -> Command {
-        let mut command = Command::new(workspace::target().join("release/gpuvm"));
+    /// A program with Debian's libraries, where the card, PoCL and llvmpipe are.
+    fn program(&self, program: &Path) -> Command {
+        let mut command = Command::new(&self.programs.gpuvm);
         command
             .arg("exec")
             .arg("--root")
@@ -154,38 +196,36 @@ impl Bench<'_> {
             .arg("--root")
             .arg(self.testbed.debian())
             .arg("--bind")
-            .arg(&self.rodinia)
+            .arg(program)
             .arg("--")
-            .arg(&self.rodinia)
+            .arg(program)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit());
         command
     }
 
-    fn names(&self) -> Result<Vec<String>> {
-        let output = self.rodinia().args(["--list", "--json"]).output()?;
-        ensure!(
-            output.status.success(),
-            "rodinia does not list its workloads"
-        );
-        let text = String::from_utf8_lossy(&output.stdout);
+    fn workloads(&self) -> Result<Vec<String>> {
+        let mut command = self.program(&self.programs.rodinia);
+        let text = text(command.args(["--list", "--json"]))?;
         let names = text.lines().map(|line| Ok(serde_json::from_str(line)?));
         names.collect()
     }
 
+    fn kernels(&self) -> Result<Vec<String>> {
+        let mut command = self.program(&self.programs.corpus);
+        let text = text(command.args(["--timed", "--list"]))?;
+        let names = text.lines().filter_map(|line| line.split(' ').next());
+        Ok(names.map(str::to_owned).collect())
+    }
+
     /// The time of a workload's fastest run on a device, in nanoseconds.
-    fn fastest(&self, workload: &str, device: &str) -> Result<u64> {
-        let output = self
-            .rodinia()
+    fn workload(&self, workload: &str, device: &str) -> Result<u64> {
+        let mut command = self.program(&self.programs.rodinia);
+        command
             .args([workload, "--json", "--device", device])
             .args(["--size", &self.arguments.size])
-            .args(["--repeat", &self.arguments.repeat.to_string()])
-            .output()
-            .context("Cannot start gpuvm")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        if !output.status.success() {
-            bail!("{workload} on {device}: {}", text.trim());
-        }
+            .args(["--repeat", &self.arguments.repeat.to_string()]);
+        let text = text(&mut command).with_context(|| format!("{workload} on {device}"))?;
         let runs = text.lines().map(serde_json::from_str);
         let runs: Vec<Run> = runs.collect::<Result<_, _>>()?;
         let right = |run: &Run| run.checked && run.workload == workload;
@@ -193,6 +233,35 @@ impl Bench<'_> {
         let fastest = runs.iter().map(Run::nanoseconds).min();
         fastest.with_context(|| format!("{workload} did not run on {device}"))
     }
+
+    /// The time of a kernel's fastest run on a device, in nanoseconds. One more run, of which
+    /// drivers make use to compile, comes first.
+    fn kernel(&self, kernel: &str, device: &str, environment: &[(&str, &str)]) -> Result<u64> {
+        let mut command = self.program(&self.programs.corpus);
+        command
+            .args([kernel, "--timed", "--json", "--repeat"])
+            .arg((self.arguments.repeat + 1).to_string())
+            .envs(environment.iter().copied());
+        let text = text(&mut command).with_context(|| format!("{kernel} on {device}"))?;
+        let timed: Timed = serde_json::from_str(&text)?;
+        ensure!(
+            timed.right && timed.case == kernel && timed.device.contains(device),
+            "{kernel} on {}: {}",
+            timed.device,
+            text.trim()
+        );
+        timed
+            .nanoseconds
+            .with_context(|| format!("{kernel} was not timed"))
+    }
+}
+
+/// What a command prints; it has to succeed.
+fn text(command: &mut Command) -> Result<String> {
+    let output = command.output().context("Cannot start gpuvm")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "It failed: {}", text.trim());
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -201,15 +270,19 @@ mod tests {
 
     #[test]
     fn table_ends_with_the_geometric_mean_of_the_ratios() {
-        let row = |workload: &str, card, pocl| Row {
-            workload: workload.to_owned(),
+        let row = |name: &str, card, cpu| Row {
+            name: name.to_owned(),
             card,
-            pocl,
+            cpu,
         };
-        let table = Table(vec![
-            row("bfs", 4_000_000, 1_000_000),
-            row("nw", 250_000, 1_000_000),
-        ]);
+        let table = Table {
+            of: "workload",
+            cpu: "PoCL",
+            rows: vec![
+                row("bfs", 4_000_000, 1_000_000),
+                row("nw", 250_000, 1_000_000),
+            ],
+        };
         let text = table.to_string();
         let lines: Vec<&str> = text.lines().skip(2).collect();
         assert_eq!(

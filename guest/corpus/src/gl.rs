@@ -1,13 +1,16 @@
 //! Cases on the GL of this machine, without a display.
 
-use std::ffi::c_void;
+use std::{
+    ffi::c_void,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use glow::HasContext;
 use khronos_egl as egl;
 
 use crate::{
-    Machine,
+    Machine, Outcome,
     case::{Case, Extra},
 };
 
@@ -222,7 +225,7 @@ impl Machine for Device {
         &self.name
     }
 
-    fn run(&self, case: &Case, input: &[u32]) -> Result<Vec<u32>> {
+    fn run(&self, case: &Case, input: &[u32], repeat: u32) -> Result<Outcome> {
         let gl = &self.gl;
         let [x, y, z] = case.groups;
         // SAFETY: the context is current on this thread, and the objects are its own.
@@ -245,11 +248,19 @@ impl Machine for Device {
             }
             if case.extra == Extra::Indirect {
                 buffers.push(self.buffer(glow::DISPATCH_INDIRECT_BUFFER, None, &case.groups)?);
-                gl.dispatch_compute_indirect(0);
-            } else {
-                gl.dispatch_compute(x, y, z);
             }
-            gl.memory_barrier(glow::ALL_BARRIER_BITS);
+            gl.finish();
+            let mut time = Duration::MAX;
+            for _ in 0..repeat {
+                let start = Instant::now();
+                match case.extra {
+                    Extra::Indirect => gl.dispatch_compute_indirect(0),
+                    _ => gl.dispatch_compute(x, y, z),
+                }
+                gl.memory_barrier(glow::ALL_BARRIER_BITS);
+                gl.finish();
+                time = time.min(start.elapsed());
+            }
             let mut found = vec![0; case.output * 4];
             if let Extra::Image(..) = case.extra {
                 gl.get_tex_image(
@@ -272,7 +283,10 @@ impl Machine for Device {
             }
             gl.delete_program(program);
             ensure!(error == glow::NO_ERROR, "GL says error {error:#x}");
-            Ok(words(&found))
+            Ok(Outcome {
+                words: words(&found),
+                time,
+            })
         }
     }
 }

@@ -7,6 +7,8 @@
 //! {"case":"cl_add","api":"opencl","device":"rusticl: NVC0","right":true,"digest":"0123…","error":null}
 //! ```
 //!
+//! With `--timed` there is the time of the fastest of several runs, too: `"nanoseconds":123456`.
+//!
 //! The digest is of the result: devices that are right to the bit have the same. The exit status
 //! is 1 unless all were right.
 
@@ -19,6 +21,7 @@ use std::{
     collections::hash_map::DefaultHasher,
     hash::{Hash, Hasher},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Result, bail, ensure};
@@ -52,14 +55,21 @@ struct Arguments {
     /// Run those that no GPU can run to their end, in place of the others
     #[arg(long)]
     faults: bool,
+    /// Run those that take long enough to be timed, in place of the others
+    #[arg(long, conflicts_with = "faults")]
+    timed: bool,
+    /// How often to run each, of which the fastest run counts
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    repeat: u32,
 }
 
 impl Arguments {
     /// The cases to choose from.
     fn cases(&self) -> Box<dyn Iterator<Item = &'static Case>> {
-        match self.faults {
-            true => Box::new(cases::FAULTS.iter()),
-            false => Box::new(cases::all()),
+        match (self.faults, self.timed) {
+            (true, _) => Box::new(cases::FAULTS.iter()),
+            (_, true) => Box::new(cases::TIMED.iter()),
+            _ => Box::new(cases::all()),
         }
     }
 }
@@ -73,14 +83,24 @@ struct Report<'a> {
     right: bool,
     digest: String,
     error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nanoseconds: Option<u64>,
+}
+
+/// What a case leaves behind.
+struct Outcome {
+    /// What is in its output.
+    words: Vec<u32>,
+    /// How long the fastest run took.
+    time: Duration,
 }
 
 /// Where kernels run.
 trait Machine {
     /// What it is.
     fn device(&self) -> &str;
-    /// Runs a case; what is in its output then.
-    fn run(&self, case: &Case, input: &[u32]) -> Result<Vec<u32>>;
+    /// Runs a case so many times.
+    fn run(&self, case: &Case, input: &[u32], repeat: u32) -> Result<Outcome>;
 }
 
 fn main() -> ExitCode {
@@ -129,7 +149,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
             Api::Gl => Box::new(gl::Device::open()?),
         };
         for case in cases {
-            let report = judge(machine.as_ref(), case, arguments.seed);
+            let report = judge(machine.as_ref(), case, arguments);
             match report.right {
                 true => right += 1,
                 false => wrong += 1,
@@ -138,7 +158,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
                 println!("{}", serde_json::to_string(&report)?);
             } else {
                 let verdict = report.error.as_deref().unwrap_or("right");
-                println!("{:24} {verdict}", case.name);
+                let time = report.nanoseconds.map_or(String::new(), |time| {
+                    format!(", {:.3} ms", time as f64 / 1e6)
+                });
+                println!("{:24} {verdict}{time}", case.name);
             }
         }
     }
@@ -149,15 +172,17 @@ fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 /// Runs a case and compares what comes out.
-fn judge<'a>(machine: &'a dyn Machine, case: &'a Case, seed: u64) -> Report<'a> {
-    let input = case.input.make(seed);
-    let result = machine.run(case, &input);
-    let error = match &result {
-        Ok(found) => mismatch(case, found, &(case.reference)(&input)),
-        Err(error) => Some(format!("{error:#}")),
+fn judge<'a>(machine: &'a dyn Machine, case: &'a Case, arguments: &Arguments) -> Report<'a> {
+    let input = case.input.make(arguments.seed);
+    let (words, time, error) = match machine.run(case, &input, arguments.repeat.max(1)) {
+        Ok(Outcome { words, time }) => {
+            let error = mismatch(case, &words, &(case.reference)(&input));
+            (words, arguments.timed.then_some(time), error)
+        }
+        Err(error) => (Vec::new(), None, Some(format!("{error:#}"))),
     };
     let mut hasher = DefaultHasher::new();
-    result.unwrap_or_default().hash(&mut hasher);
+    words.hash(&mut hasher);
     Report {
         case: case.name,
         api: match case.api {
@@ -165,6 +190,7 @@ fn judge<'a>(machine: &'a dyn Machine, case: &'a Case, seed: u64) -> Report<'a> 
             Api::Gl => "gl",
         },
         device: machine.device(),
+        nanoseconds: time.map(|time| time.as_nanos() as u64),
         right: error.is_none(),
         digest: format!("{:016x}", hasher.finish()),
         error,

@@ -1,6 +1,10 @@
 //! Cases on an OpenCL device.
 
-use std::{ffi::c_void, ptr};
+use std::{
+    ffi::c_void,
+    ptr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use opencl3::{
@@ -15,7 +19,7 @@ use opencl3::{
 };
 
 use crate::{
-    Machine,
+    Machine, Outcome,
     case::{Case, Extra},
 };
 
@@ -150,7 +154,7 @@ impl Machine for Device {
         &self.name
     }
 
-    fn run(&self, case: &Case, input: &[u32]) -> Result<Vec<u32>> {
+    fn run(&self, case: &Case, input: &[u32], repeat: u32) -> Result<Outcome> {
         let program =
             Program::create_and_build_from_source(&self.context, &source(case), "-cl-std=CL1.2")
                 .map_err(|log| anyhow!("The kernel does not build: {log}"))?;
@@ -165,19 +169,27 @@ impl Machine for Device {
             .map(|n| case.groups[n] as usize * case.local[n] as usize)
             .collect();
         let local: Vec<usize> = case.local.iter().map(|&n| n as usize).collect();
-        let mut launch = ExecuteKernel::new(&kernel);
-        // SAFETY: the arguments are those of `source`.
-        unsafe {
-            match (&image, &src) {
-                (Some(image), _) => launch.set_arg(&image.get()),
-                (None, Some(src)) => launch.set_arg(&src.get()),
-                (None, None) => &mut launch,
-            };
-            launch
-                .set_arg(&dst.get())
-                .set_global_work_sizes(&global)
-                .set_local_work_sizes(&local)
-                .enqueue_nd_range(&self.queue)?;
+        self.queue.finish()?;
+        let mut time = Duration::MAX;
+        for _ in 0..repeat {
+            let mut launch = ExecuteKernel::new(&kernel);
+            let start = Instant::now();
+            // SAFETY: the arguments are those of `source` and live until all that is queued is
+            // done.
+            unsafe {
+                match (&image, &src) {
+                    (Some(image), _) => launch.set_arg(&image.get()),
+                    (None, Some(src)) => launch.set_arg(&src.get()),
+                    (None, None) => &mut launch,
+                };
+                launch
+                    .set_arg(&dst.get())
+                    .set_global_work_sizes(&global)
+                    .set_local_work_sizes(&local)
+                    .enqueue_nd_range(&self.queue)?;
+            }
+            self.queue.finish()?;
+            time = time.min(start.elapsed());
         }
         let mut found = vec![0 as cl_uint; case.output];
         // SAFETY: the call blocks, so the words are there until it has filled them.
@@ -201,6 +213,6 @@ impl Machine for Device {
                 )?
             };
         }
-        Ok(found)
+        Ok(Outcome { words: found, time })
     }
 }

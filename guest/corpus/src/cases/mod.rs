@@ -8,11 +8,13 @@ mod integer;
 mod memory;
 mod single;
 mod surfaces;
+mod timed;
 mod wide;
 
 use crate::case::Case;
 
 pub use faults::CASES as FAULTS;
+pub use timed::CASES as TIMED;
 
 /// All that have a result.
 pub fn all() -> impl Iterator<Item = &'static Case> {
@@ -36,6 +38,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_references_fill_the_output() {
+        let all = || all().chain(FAULTS).chain(TIMED);
         let mut names: Vec<_> = all().map(|case| case.name).collect();
         let count = names.len();
         assert!(count >= 60, "{count} cases");
