@@ -6,7 +6,8 @@
 //! * [`sample`] filters, gathers and fetches.
 //!
 //! Coordinates and weights are single-precision numbers where hardware has 8 bits of fraction;
-//! anisotropic filters are as isotropic ones; filters do not cross the edges of a cube's faces.
+//! anisotropic filters are as isotropic ones; filters do not cross the edges of a cube's faces, for
+//! which TEX_MISC would have to be set, and Mesa does not for compute (M25 `nvc0/nvc0_compute.c`).
 
 pub mod bits;
 mod header;
