@@ -1,10 +1,13 @@
 //! What is to be run, in which order.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
+
+use crate::record::Record;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -271,6 +274,25 @@ impl Job {
     }
 }
 
+impl Job {
+    /// What it has in common with those that it is compared with: they differ in their mode, or,
+    /// where guests share a card, in how many there are and who decides.
+    pub fn group(&self) -> String {
+        let same = match self.suite {
+            Suite::Sharing => Self {
+                guests: 1,
+                sched: String::new(),
+                ..self.clone()
+            },
+            _ => Self {
+                mode: Mode::Passthrough,
+                ..self.clone()
+            },
+        };
+        same.key()
+    }
+}
+
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.suite, self.mode)?;
@@ -317,6 +339,29 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The jobs that `records` are not yet of, in order. In machines that come and go, jobs that are
+    /// compared with one another are done together or not at all.
+    pub fn left(&self, records: &[Record]) -> Vec<&Job> {
+        let good: Vec<&Record> = records.iter().filter(|r| r.error.is_none()).collect();
+        let machines: BTreeSet<u64> = good.iter().map(|record| record.machine).collect();
+        let done = machines.into_iter().map(|machine| -> HashSet<String> {
+            let there = good.iter().filter(|record| record.machine == machine);
+            there.map(|record| record.job.key()).collect()
+        });
+        let done: Vec<HashSet<String>> = done.collect();
+        let has = |jobs: &HashSet<String>, job: &Job| jobs.contains(&job.key());
+        let is_done = |job: &Job| match job.way {
+            Way::Nested => {
+                let group = job.group();
+                let together = self.jobs.iter().filter(|other| other.group() == group);
+                done.iter()
+                    .any(|there| together.clone().all(|other| has(there, other)))
+            }
+            Way::Kvm | Way::VfioUser => done.iter().any(|there| has(there, job)),
+        };
+        self.jobs.iter().filter(|job| !is_done(job)).collect()
+    }
+
     /// The jobs of a matrix, with those modes next to each other that are to be compared.
     pub fn new(matrix: &Matrix) -> Self {
         let mut jobs = Vec::new();
@@ -455,7 +500,7 @@ mod tests {
             pcie: vec![false, true],
             ..matrix()
         });
-        let keys: std::collections::HashSet<String> = plan.jobs.iter().map(Job::key).collect();
+        let keys: HashSet<String> = plan.jobs.iter().map(Job::key).collect();
         assert_eq!(keys.len(), plan.jobs.len());
     }
 
@@ -468,5 +513,36 @@ mod tests {
             assert_eq!(suite.to_string().parse::<Suite>().unwrap(), suite);
         }
         assert!("x".parse::<Load>().is_err());
+    }
+
+    #[test]
+    fn what_is_compared_is_done_together_where_machines_come_and_go() {
+        let plan = Plan::new(&Matrix {
+            suites: vec![Suite::Micro],
+            way: Way::Nested,
+            repeat: 1,
+            ..matrix()
+        });
+        let record = |n: usize, machine| Record {
+            machine,
+            ..Record::new(plan.jobs[n].clone())
+        };
+        assert_eq!(plan.left(&[]).len(), 2);
+        assert_eq!(plan.left(&[record(0, 7)]).len(), 2);
+        assert_eq!(plan.left(&[record(0, 7), record(1, 8)]).len(), 2);
+        assert_eq!(plan.left(&[record(0, 7), record(1, 7)]).len(), 0);
+        let failed = Record {
+            error: Some("it broke".into()),
+            ..record(1, 7)
+        };
+        assert_eq!(plan.left(&[record(0, 7), failed]).len(), 2);
+    }
+
+    #[test]
+    fn on_one_host_only_what_is_missing_is_done() {
+        let plan = Plan::new(&matrix());
+        let first = Record::new(plan.jobs[0].clone());
+        let left = plan.left(std::slice::from_ref(&first));
+        assert_eq!(left.len(), plan.jobs.len() - 1);
     }
 }

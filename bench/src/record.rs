@@ -20,7 +20,7 @@ pub const ENGINE_TIME: [&str; 2] = ["gpu_sched_busy_ns_total", "gpu_engine_ns_to
 pub type Counters = BTreeMap<String, u64>;
 
 /// The machine that measured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostInfo {
     /// Its processor.
     pub cpu: String,
@@ -99,6 +99,22 @@ pub struct Record {
     /// Why there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl Record {
+    /// One of `job`, of nothing yet, in this host.
+    pub fn new(job: Job) -> Self {
+        Self {
+            job,
+            host: HostInfo::default(),
+            time: 0,
+            machine: 0,
+            wall_ms: 0,
+            guests: Vec::new(),
+            samples: Vec::new(),
+            error: None,
+        }
+    }
 }
 
 impl HostInfo {

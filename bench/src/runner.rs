@@ -1,6 +1,6 @@
 //! Does the jobs of a plan, one after the other.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -55,16 +55,8 @@ impl Runner {
     /// The user wants to stop, or records cannot be written. What was recorded stays.
     pub fn run(&self, plan: &Plan) -> Result<usize> {
         let session = Session::quiet()?;
-        let done: HashSet<String> = read_all(&self.directory)?
-            .into_iter()
-            .filter(|record| record.error.is_none())
-            .map(|record| record.job.key())
-            .collect();
-        let left: Vec<&Job> = plan
-            .jobs
-            .iter()
-            .filter(|job| !done.contains(&job.key()))
-            .collect();
+        let records = read_all(&self.directory)?;
+        let left = plan.left(&records);
         if left.len() < plan.jobs.len() {
             eprintln!(
                 "{} of {} runs are there already",
@@ -122,14 +114,11 @@ impl Witness for Keeper<'_> {
         let wall = self.progress.end(job);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let mut record = Record {
-            job: job.clone(),
             host: self.runner.host.clone(),
             time: now.map_or(0, |since| since.as_secs()),
             machine,
             wall_ms: wall.as_millis() as u64,
-            guests: Vec::new(),
-            samples: Vec::new(),
-            error: None,
+            ..Record::new(job.clone())
         };
         match done {
             Ok(done) => {

@@ -112,6 +112,8 @@ impl Measure {
 pub struct Measures {
     /// The figures.
     pub best: BTreeMap<Benchmark, BTreeMap<Mode, Measure>>,
+    /// The same by the machine in which guests ran.
+    within: BTreeMap<Benchmark, BTreeMap<u64, BTreeMap<Mode, Measure>>>,
     /// Modes in the order in which they were run first.
     pub modes: Vec<Mode>,
 }
@@ -132,23 +134,32 @@ impl Measures {
             }
             for guest in &record.guests {
                 for (benchmark, measure) in of_guest(record.job.suite, guest) {
-                    let modes = all.best.entry(benchmark).or_default();
-                    let best = modes.entry(mode.clone()).or_insert(measure);
-                    *best = best.better(measure);
+                    let machines = all.within.entry(benchmark.clone()).or_default();
+                    let here = machines.entry(record.machine).or_default();
+                    for modes in [here, all.best.entry(benchmark).or_default()] {
+                        let best = modes.entry(mode.clone()).or_insert(measure);
+                        *best = best.better(measure);
+                    }
                 }
             }
         }
         all
     }
 
+    /// How much slower `mode` is than `base`, in machines that ran both: on (geometric) average,
+    /// where there were several.
+    pub fn slowdown(&self, benchmark: &Benchmark, mode: &Mode, base: &Mode) -> Option<f64> {
+        let machines = self.within.get(benchmark)?.values();
+        let ratios = machines.filter_map(|modes| modes.get(mode)?.slowdown(modes.get(base)?));
+        let ratios: Vec<f64> = ratios.collect();
+        (!ratios.is_empty()).then(|| geometric_mean(ratios.into_iter()))
+    }
+
     /// How much slower `mode` is than `base`, by benchmark.
     pub fn slowdowns(&self, mode: &Mode, base: &Mode) -> Vec<(&Benchmark, f64)> {
-        let each = self.best.iter();
-        each.filter_map(|(benchmark, modes)| {
-            let slowdown = modes.get(mode)?.slowdown(modes.get(base)?)?;
-            Some((benchmark, slowdown))
-        })
-        .collect()
+        let each = self.best.keys();
+        each.filter_map(|benchmark| Some((benchmark, self.slowdown(benchmark, mode, base)?)))
+            .collect()
     }
 }
 
@@ -290,6 +301,7 @@ pub fn accesses(counters: &Counters) -> BTreeMap<String, u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Job, Load};
 
     #[test]
     fn rates_and_times_both_become_slowdowns() {
@@ -326,5 +338,43 @@ mod tests {
         let line = serde_json::json!({"type": "load", "channels": 4, "copies": 30, "seconds": 2.0});
         let rate = Measure::rate(15.0, "copies/s");
         assert_eq!(of_line(&line), [("4 contexts".to_owned(), rate)]);
+    }
+
+    #[test]
+    fn modes_are_only_compared_within_a_machine() {
+        let record = |mode: &str, machine, probe_s| {
+            let job = Job {
+                suite: Suite::Boot,
+                mode: mode.parse().unwrap(),
+                way: Way::Nested,
+                guests: 1,
+                sched: "direct".into(),
+                size: "small".into(),
+                load: Load::default(),
+                pcie: false,
+                workloads: Vec::new(),
+                repetition: 0,
+            };
+            let guest = GuestResult {
+                probe_s,
+                ..GuestResult::default()
+            };
+            Record {
+                machine,
+                guests: vec![guest],
+                ..Record::new(job)
+            }
+        };
+        let records = [
+            record("passthrough", 1, 1.0),
+            record("fv:all", 1, 2.0),
+            record("fv:all", 2, 0.5),
+            record("fv:none", 2, 9.0),
+        ];
+        let measures = Measures::new(&records, Group::of(&records[0]));
+        let all = |mode: &str| measures.slowdowns(&mode.parse().unwrap(), &Mode::Passthrough);
+        let slowdowns: Vec<f64> = all("fv:all").iter().map(|(_, ratio)| *ratio).collect();
+        assert_eq!(slowdowns, [2.0]);
+        assert!(all("fv:none").is_empty());
     }
 }

@@ -91,9 +91,16 @@ fn page(records: &[Record]) -> Result<Page> {
 fn introduction(page: &mut Page, records: &[Record]) {
     let Some(first) = records.first() else { return };
     let host = &first.host;
-    let mut machines: Vec<u64> = records.iter().map(|r| r.machine).collect();
-    machines.sort_unstable();
-    machines.dedup();
+    let machines: BTreeSet<u64> = records
+        .iter()
+        .map(|record| record.machine)
+        .filter(|machine| *machine != 0)
+        .collect();
+    let within = match machines.len() {
+        0 => String::new(),
+        1 => ", all in one boot of a machine with KVM".into(),
+        n => format!(", in {n} boots of a machine with KVM"),
+    };
     let repetitions = records
         .iter()
         .map(|r| r.job.repetition + 1)
@@ -102,14 +109,13 @@ fn introduction(page: &mut Page, records: &[Record]) {
     let minutes = records.iter().map(|r| r.wall_ms).sum::<u64>() as f64 / 6e4;
     page.paragraph(&format!(
         "{} runs of stock Debian guests (kernel {}, its own nouveau) on the software GF100, {:.0} \
-         minutes in all, in {} boots of the machine, on {} cores of {}. Each figure is the best of \
+         minutes in all{within}, on {} cores of {}. Each figure is the best of \
          {repetitions}. The card is software, so absolute figures say little: compare modes with each \
          other, within this page. Published figures are from other hardware and stand here for \
          orientation only.",
         records.len(),
         host.guest_kernel,
         minutes,
-        machines.len(),
         host.cores,
         host.cpu
     ));
@@ -145,10 +151,7 @@ fn overhead(page: &mut Page, measures: &Measures, group: Group) -> Result<()> {
                 label: benchmark.1.clone(),
                 values: modes
                     .iter()
-                    .map(|mode| {
-                        let figures = &measures.best[benchmark];
-                        figures.get(mode)?.slowdown(figures.get(&base)?)
-                    })
+                    .map(|mode| measures.slowdown(benchmark, mode, &base))
                     .collect(),
             })
             .filter(|row| row.values.iter().any(Option::is_some))
