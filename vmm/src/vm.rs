@@ -313,6 +313,7 @@ pub(crate) mod testing {
         pub memory: BTreeMap<u32, HostMemory>,
         pub stored: BTreeMap<u32, Vec<u64>>,
         pub doorbells: Vec<u64>,
+        pub collected: Vec<(u64, u32)>,
         pub messages: BTreeMap<u32, MsiMessage>,
         pub lines: BTreeMap<u32, bool>,
     }
@@ -341,10 +342,12 @@ pub(crate) mod testing {
             self.0.lock().doorbells.retain(|&at| at != doorbell.guest);
             Ok(())
         }
-        fn collect_stores(&self, _guest: u64, _len: u32) -> Result<(), VmError> {
+        fn collect_stores(&self, guest: u64, len: u32) -> Result<(), VmError> {
+            self.0.lock().collected.push((guest, len));
             Ok(())
         }
-        fn stop_collecting(&self, _guest: u64, _len: u32) -> Result<(), VmError> {
+        fn stop_collecting(&self, guest: u64, len: u32) -> Result<(), VmError> {
+            self.0.lock().collected.retain(|run| *run != (guest, len));
             Ok(())
         }
         fn add_interrupt(&self, _event: &EventFd, _gsi: u32) -> Result<(), VmError> {

@@ -1,6 +1,7 @@
 //! What of a guest's BARs may be accessed without the device: memory of its own, behind pages that
 //! nobody has to watch.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use mmio::Bar;
@@ -33,6 +34,10 @@ pub struct Piece {
 pub trait Mapper: Send + Sync {
     /// From now on exactly `pieces` of `bar` may be mapped, in ascending order; in force on return.
     fn remap(&self, bar: Bar, pieces: &[Piece]);
+
+    /// From now on stores to exactly `runs` of BAR0 may reach the device late, but in order, and before
+    /// a store or a load that does not.
+    fn defer(&self, runs: &[Range<u32>]);
 
     /// Calls `found` with each stretch of the card's video memory, address and bytes, that may have
     /// been stored to through what is mapped since the last call.
@@ -75,6 +80,14 @@ impl VirtualGpu {
             ..Mapped::default()
         };
         self.remap_all();
+        self.defer_again();
+    }
+
+    /// Which stores may be late has changed.
+    pub(super) fn defer_again(&self) {
+        if let Some(mapper) = &self.mapped.lock().mapper {
+            mapper.defer(self.deferrable());
+        }
     }
 
     /// What may be mapped has changed in all BARs.

@@ -158,6 +158,7 @@ impl VirtualGpu {
         // What was put off may be asked for by nobody any more.
         self.memory.lock().catch_up(&self.around());
         self.remap_all();
+        self.defer_again();
     }
 
     fn store_optimisations(&self, optimisations: Optimisations) {

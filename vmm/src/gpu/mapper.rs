@@ -5,6 +5,7 @@
 //! slot traps and is served by the device, so that it does not matter which ones have.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -47,10 +48,22 @@ pub struct SlotMapper {
     /// Whether anybody asks what was stored.
     log_stores: bool,
     bars: [Side; 3],
+    late: Mutex<Late>,
     /// Video memory that may have been stored to through slots which are gone.
     lost: Mutex<Vec<(u64, u64)>>,
     mapped: Counter,
     unmapped: Counter,
+}
+
+/// Stores to BAR0 that KVM collects.
+#[derive(Default)]
+struct Late {
+    /// Where the guest placed the BAR.
+    base: Option<u64>,
+    /// Offsets in the BAR.
+    runs: Vec<Range<u32>>,
+    /// What KVM was told: addresses and bytes.
+    collected: Vec<(u64, u32)>,
 }
 
 /// A BAR.
@@ -107,6 +120,7 @@ impl SlotMapper {
             memory,
             log_stores,
             bars: Default::default(),
+            late: Mutex::default(),
             lost: Mutex::default(),
             mapped: metrics.counter("memory_slots_added_total", &[]),
             unmapped: metrics.counter("memory_slots_removed_total", &[]),
@@ -132,6 +146,27 @@ impl SlotMapper {
         }
         map.base = base;
         side.cold.store(map.is_cold(), Ordering::Release);
+        if bar == Bar::Bar0 {
+            let mut late = self.late.lock();
+            late.base = base;
+            self.collect(&mut late);
+        }
+    }
+
+    /// Tells KVM which stores to collect. What it has no room for exits, as before.
+    fn collect(&self, late: &mut Late) {
+        for (at, len) in late.collected.drain(..) {
+            // It was collected, so that can end.
+            let _ = self.vm.stop_collecting(at, len);
+        }
+        let Some(base) = late.base else { return };
+        for run in &late.runs {
+            let (at, len) = (base + u64::from(run.start), run.end - run.start);
+            if let Err(error) = self.vm.collect_stores(at, len) {
+                return debug!(%error, "not collected");
+            }
+            late.collected.push((at, len));
+        }
     }
 
     /// An access at `offset` of `bar` trapped.
@@ -232,6 +267,14 @@ impl Mapper for SlotMapper {
         side.cold.store(map.is_cold(), Ordering::Release);
     }
 
+    fn defer(&self, runs: &[Range<u32>]) {
+        let mut late = self.late.lock();
+        if late.runs != runs {
+            late.runs = runs.to_vec();
+            self.collect(&mut late);
+        }
+    }
+
     fn dirty(&self, found: &mut dyn FnMut(u64, u64)) {
         for (address, len) in std::mem::take(&mut *self.lost.lock()) {
             found(address, len);
@@ -260,6 +303,12 @@ impl Mapper for WhileThere {
     fn remap(&self, bar: Bar, pieces: &[Piece]) {
         if let Some(mapper) = self.0.upgrade() {
             mapper.remap(bar, pieces);
+        }
+    }
+
+    fn defer(&self, runs: &[Range<u32>]) {
+        if let Some(mapper) = self.0.upgrade() {
+            mapper.defer(runs);
         }
     }
 
@@ -404,6 +453,24 @@ mod tests {
         assert_eq!(mapped(&vm), []);
         touch(&mapper, 0);
         assert_eq!(mapped(&vm), []);
+    }
+
+    #[test]
+    fn stores_are_collected_where_the_bar_is_and_while_they_may_be_late() {
+        let (vm, mapper) = mapper();
+        let collected = || vm.0.lock().collected.clone();
+        let runs = [0x100..0x200, 0x400..0x404];
+        mapper.defer(&runs);
+        assert_eq!(collected(), []);
+
+        mapper.place(Bar::Bar0, Some(BASE));
+        assert_eq!(collected(), [(BASE + 0x100, 0x100), (BASE + 0x400, 4)]);
+        mapper.place(Bar::Bar0, Some(2 * BASE));
+        assert_eq!(collected()[0], (2 * BASE + 0x100, 0x100));
+        mapper.defer(&runs[1..]);
+        assert_eq!(collected(), [(2 * BASE + 0x400, 4)]);
+        mapper.place(Bar::Bar0, None);
+        assert_eq!(collected(), []);
     }
 
     #[test]

@@ -188,15 +188,7 @@ impl<F: Function> PciDevice for FunctionDevice<F> {
             host,
             read_only: false,
         });
-        let deferrable = match bar {
-            Bar::Bar0 => self.function.deferrable(),
-            _ => Vec::new(),
-        };
-        let collected = deferrable.into_iter().map(|run| Window::Collected {
-            offset: run.start.into(),
-            len: run.end - run.start,
-        });
-        whole.into_iter().chain(collected).collect()
+        whole.into_iter().collect()
     }
 
     fn placed(&self, bar: Bar, base: Option<u64>) {

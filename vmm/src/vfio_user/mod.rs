@@ -11,7 +11,6 @@ mod vgpu;
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 
 use mmio::Bar;
 
@@ -40,12 +39,6 @@ pub trait Function: Send + Sync {
     fn bar_memory(&self, bar: Bar) -> Option<u64> {
         let _ = bar;
         None
-    }
-
-    /// Stretches of BAR0 whose stores may come late, but in order and before whatever else is done
-    /// to the function.
-    fn deferrable(&self) -> Vec<Range<u32>> {
-        Vec::new()
     }
 
     /// Loads from configuration space.

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 use gpu_model::{Slot, VirtualGpu};
@@ -23,10 +22,6 @@ impl Slot for Irqs {
 impl Function for Arc<VirtualGpu> {
     fn bar_size(&self, bar: Bar) -> u64 {
         VirtualGpu::bar_size(self, bar)
-    }
-
-    fn deferrable(&self) -> Vec<Range<u32>> {
-        VirtualGpu::deferrable(self)
     }
 
     fn config_read(&self, offset: u64, data: &mut [u8]) {

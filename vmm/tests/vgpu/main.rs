@@ -6,6 +6,7 @@ mod guest;
 mod sharing;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use gpu_model::{Dispatcher, Gate, Mapper, Optimisations, Piece, Submission};
@@ -135,13 +136,17 @@ fn a_submission_waits_for_its_turn() {
     assert_eq!(guests[0].peek(RESULT), 0);
 }
 
-/// Remembers what may be mapped.
+/// Remembers what may be mapped, and which stores may be late.
 #[derive(Default)]
-struct Record(Mutex<HashMap<Bar, Vec<Piece>>>);
+struct Record(Mutex<HashMap<Bar, Vec<Piece>>>, Mutex<Vec<Range<u32>>>);
 
 impl Mapper for Record {
     fn remap(&self, bar: Bar, pieces: &[Piece]) {
         self.0.lock().unwrap().insert(bar, pieces.to_vec());
+    }
+
+    fn defer(&self, runs: &[Range<u32>]) {
+        self.1.lock().unwrap().clone_from(&runs.to_vec());
     }
 
     fn dirty(&self, found: &mut dyn FnMut(u64, u64)) {
