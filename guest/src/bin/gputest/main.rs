@@ -54,6 +54,10 @@ struct Arguments {
     #[arg(long)]
     large: bool,
 
+    /// Gives each case so many times its time: for machines where an access of the card is slow
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    patience: u32,
+
     /// Runs one case in this process
     #[arg(long, hide = true, value_name = "NAME")]
     run: Option<String>,
@@ -97,7 +101,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    runner::run(&context, &chosen)
+    runner::run(&context, &chosen, arguments.patience)
 }
 
 fn all() -> impl Iterator<Item = (String, &'static Case)> {

@@ -59,11 +59,13 @@ pub fn run_here(context: &Context, case: &Case) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs the chosen cases one after the other and reports each, then the sums.
-pub fn run(context: &Context, chosen: &[(String, &Case)]) -> ExitCode {
+/// Runs the chosen cases one after the other, each for `patience` times its time at most, and reports
+/// each, then the sums.
+pub fn run(context: &Context, chosen: &[(String, &Case)], patience: u32) -> ExitCode {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (name, case) in chosen {
-        let verdict = run_apart(context, name, Duration::from_secs(case.seconds));
+        let limit = Duration::from_secs(case.seconds).saturating_mul(patience);
+        let verdict = run_apart(context, name, limit);
         match verdict {
             Verdict::Passed => passed += 1,
             Verdict::Failed(_) => failed += 1,
