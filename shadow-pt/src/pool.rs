@@ -40,11 +40,14 @@ impl Retired {
 
 /// The video memory in which one VM's shadow tables live: its size is the VM's quota.
 ///
-/// A buddy allocator, as all tables are powers of two.
+/// A buddy allocator, as all tables are powers of two. It remembers which pages hold nothing but
+/// zeros: most of a table is empty, and what is empty already need not be written.
 #[derive(Debug)]
 pub struct TablePool {
     base: u64,
     len: u64,
+    /// By page, it holds zeros only, whoever has it.
+    blank: Box<[bool]>,
     used: u64,
     /// By order, the free blocks by their number.
     free: [BTreeSet<u64>; ORDERS],
@@ -53,7 +56,7 @@ pub struct TablePool {
 
 impl TablePool {
     /// A pool of the `len` bytes from `base` of the card's video memory, of which whole 4 KiB pages
-    /// are used; `base` is a multiple of 4 KiB.
+    /// are used; `base` is a multiple of 4 KiB. Nobody knows what is in them.
     ///
     /// # Panics
     ///
@@ -75,9 +78,35 @@ impl TablePool {
         Self {
             base,
             len: pages << MIN_SHIFT,
+            blank: vec![false; pages as usize].into(),
             used: 0,
             free,
             releases: 0,
+        }
+    }
+
+    /// Likewise, of memory that holds zeros.
+    ///
+    /// # Panics
+    ///
+    /// As [`TablePool::new`].
+    pub fn cleared(base: u64, len: u64) -> Self {
+        let mut pool = Self::new(base, len);
+        pool.blank.fill(true);
+        pool
+    }
+
+    /// Whether the page at `address`, of a block of this pool, holds zeros only.
+    pub(crate) fn is_blank(&self, address: u64) -> bool {
+        let page = address.wrapping_sub(self.base) >> MIN_SHIFT;
+        self.blank.get(page as usize).is_some_and(|blank| *blank)
+    }
+
+    /// The page at `address` has been written, and holds zeros only, or may hold others.
+    pub(crate) fn set_blank(&mut self, address: u64, blank: bool) {
+        let page = address.wrapping_sub(self.base) >> MIN_SHIFT;
+        if let Some(page) = self.blank.get_mut(page as usize) {
+            *page = blank;
         }
     }
 

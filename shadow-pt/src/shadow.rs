@@ -90,8 +90,11 @@ impl Shadow {
         let count = geometry.pde_count();
         let directory = vm.pool.allocate(count * ENTRY_SIZE)?;
         for first in (0..count).step_by(CHUNK) {
-            vm.memory
-                .write_block(directory.address + first * ENTRY_SIZE, &[0; CHUNK]);
+            let page = directory.address + first * ENTRY_SIZE;
+            if !vm.pool.is_blank(page) {
+                vm.memory.write_block(page, &[0; CHUNK]);
+                vm.pool.set_blank(page, true);
+            }
         }
         Ok(Self {
             guest,
@@ -156,15 +159,16 @@ impl Shadow {
             Algorithm::Incremental => self.sync_changes(whole, vm, &mut report),
         }
         self.fresh = false;
-        let retired = self.retire();
+        let retired = self.retire(vm.pool);
         report.tables_retired = retired.0.len() as u64;
         (report, retired)
     }
 
-    /// The end of the address space, to which no channel leads any more: all its memory, to be
-    /// released after a TLB flush.
-    pub fn close(self) -> Retired {
-        let tables = self.tables.into_iter().flatten().map(|table| table.block);
+    /// The end of the address space, to which no channel leads any more: all its memory, of `pool`,
+    /// to be released after a TLB flush.
+    pub fn close(self, pool: &mut TablePool) -> Retired {
+        let tables = self.tables.into_iter().flatten();
+        let tables = tables.map(|table| table.leave(pool));
         Retired(tables.chain([self.directory]).collect())
     }
 
@@ -174,6 +178,7 @@ impl Shadow {
     {
         for index in 0..self.seen.len() {
             let offset = index as u64 * ENTRY_SIZE;
+            vm.pool.set_blank(self.directory.address + offset, false);
             let old = self.entry(index);
             if index < self.readable {
                 let entry = read_words(vm.memory, self.guest.offset(offset), report);
@@ -292,6 +297,8 @@ impl Shadow {
     ) {
         let at = self.directory.address + first as u64 * ENTRY_SIZE;
         vm.memory.write_block(at, entries);
+        // The entries of a call are in one page.
+        vm.pool.set_blank(at, entries == [0; CHUNK]);
         report.pdes_written += entries.len() as u64;
         report.words_written += 2 * entries.len() as u64;
     }
@@ -417,14 +424,14 @@ impl Shadow {
     }
 
     /// Takes out the tables without references, to which the directory as written does not lead.
-    fn retire(&mut self) -> Retired {
+    fn retire(&mut self, pool: &mut TablePool) -> Retired {
         let mut retired = Retired::default();
         for place in self.dropped.drain(..) {
             let entry = &mut self.tables[place as usize];
             if let Some(table) = entry.take_if(|table| table.references == 0) {
                 self.places.remove(&table.key);
                 self.vacant.push(place);
-                retired.0.push(table.block);
+                retired.0.push(table.leave(pool));
             }
         }
         retired

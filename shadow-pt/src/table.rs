@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use mmio::layout::pagetable::ENTRY_SIZE;
 
-use crate::pool::Block;
+use crate::pool::{Block, TablePool};
 use crate::{CardTables, Epoch, GuestAddress, GuestTables, Rejected, Report, Translation};
 use crate::{Vm, WriteTracker};
 
@@ -61,6 +61,9 @@ impl Table {
         M: GuestTables + CardTables + ?Sized,
     {
         let shift = self.key.shift;
+        for page in self.pages() {
+            vm.pool.set_blank(page, false);
+        }
         for (index, seen) in self.seen.iter_mut().enumerate() {
             let offset = index as u64 * ENTRY_SIZE;
             let old = vm.policy.shadow(*seen, shift, &mut Rejected::default());
@@ -104,11 +107,71 @@ impl Table {
             }
             let shadow = &mut shadow[..seen.len()];
             translate(vm.policy, seen, self.key.shift, shadow, report);
-            vm.memory.write_block(self.block.address + offset, shadow);
+            let at = self.block.address + offset;
+            vm.memory.write_block(at, shadow);
             report.ptes_written += shadow.len() as u64;
             report.words_written += 2 * shadow.len() as u64;
+            vm.pool.set_blank(at, shadow == [0; CHUNK]);
         }
         self.fresh = false;
+    }
+
+    /// Writes all entries that are not there yet: nothing leads here so far, and where the memory is
+    /// blank only those are written that are not empty.
+    fn fill<M>(
+        &mut self,
+        vm: &mut Vm<'_, M>,
+        [now, blank]: &mut [[u64; CHUNK]; 2],
+        report: &mut Report,
+    ) where
+        M: GuestTables + CardTables + ?Sized,
+    {
+        blank.fill(0);
+        for (n, seen) in self.seen.chunks_mut(CHUNK).enumerate() {
+            let offset = (n * CHUNK) as u64 * ENTRY_SIZE;
+            let readable = self.readable.saturating_sub(n * CHUNK).min(seen.len());
+            if readable > 0 {
+                let from = self.key.at.offset(offset);
+                vm.memory.read_block(from, &mut seen[..readable]);
+                report.ptes_scanned += readable as u64;
+                report.words_read += 2 * readable as u64;
+            }
+            let shadow = &mut now[..seen.len()];
+            translate(vm.policy, seen, self.key.shift, shadow, report);
+            let page = self.block.address + offset;
+            let mut write = |run: Range<usize>| {
+                let at = page + run.start as u64 * ENTRY_SIZE;
+                vm.memory.write_block(at, &shadow[run.clone()]);
+                report.ptes_written += run.len() as u64;
+                report.words_written += 2 * run.len() as u64;
+            };
+            match vm.pool.is_blank(page) {
+                true => Differences::new(&blank[..seen.len()], shadow).for_each(&mut write),
+                false => write(0..seen.len()),
+            }
+            let still = vm.pool.is_blank(page) || seen.len() == CHUNK;
+            vm.pool
+                .set_blank(page, still && shadow.iter().all(|entry| *entry == 0));
+        }
+        self.fresh = false;
+    }
+
+    /// Where the pages of the shadow are.
+    fn pages(&self) -> impl Iterator<Item = u64> + use<> {
+        let bytes = self.seen.len() as u64 * ENTRY_SIZE;
+        let first = self.block.address;
+        (first..first + bytes).step_by(CHUNK * ENTRY_SIZE as usize)
+    }
+
+    /// The table is in use no more: what is empty of it may be known to be so.
+    pub(crate) fn leave(self, pool: &mut TablePool) -> Block {
+        for (page, seen) in self.pages().zip(self.seen.chunks(CHUNK)) {
+            // An empty entry of the guest is an empty one of the shadow.
+            if !self.fresh && seen == [0; CHUNK] {
+                pool.set_blank(page, true);
+            }
+        }
+        self.block
     }
 
     /// Writes the entries that differ from when they were last read, and few others, looking only at
@@ -117,14 +180,15 @@ impl Table {
         &mut self,
         vm: &mut Vm<'_, M>,
         since: Epoch,
-        [now, shadow]: &mut [[u64; CHUNK]; 2],
+        buffers: &mut [[u64; CHUNK]; 2],
         report: &mut Report,
     ) where
         M: GuestTables + CardTables + ?Sized,
     {
         if self.fresh {
-            return self.rewrite(vm, report);
+            return self.fill(vm, buffers, report);
         }
+        let [now, shadow] = buffers;
         for page in WrittenPages::new(vm.tracker, self.key.at, self.readable, since) {
             let seen = &mut self.seen[page * CHUNK..self.readable.min((page + 1) * CHUNK)];
             let now = &mut now[..seen.len()];
@@ -140,6 +204,7 @@ impl Table {
                 vm.memory.write_block(at, entries);
                 report.ptes_written += run.len() as u64;
                 report.words_written += 2 * run.len() as u64;
+                vm.pool.set_blank(at, false);
             }
             seen.copy_from_slice(now);
         }

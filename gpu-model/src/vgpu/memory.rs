@@ -201,7 +201,7 @@ impl Memory {
         Ok(Self {
             translation: translation(partition, [])?,
             ram: Ram::default(),
-            pool: TablePool::new(tables.start, tables.end - tables.start),
+            pool: TablePool::cleared(tables.start, tables.end - tables.start),
             spaces: HashMap::new(),
         })
     }
@@ -334,7 +334,7 @@ impl Memory {
             && let Some(space) = self.spaces.remove(&directory)
         {
             host.flush_tlb(space.shadow.directory());
-            let retired = space.shadow.close();
+            let retired = space.shadow.close(&mut self.pool);
             if gone {
                 self.pool.release(retired);
             }

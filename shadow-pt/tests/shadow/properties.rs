@@ -175,7 +175,7 @@ proptest! {
                 }
             }
         }
-        let retired = shadow.close();
+        let retired = shadow.close(&mut rig.pool);
         rig.pool.release(retired);
         prop_assert_eq!(rig.pool.used(), 0);
     }

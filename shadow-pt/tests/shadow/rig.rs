@@ -119,6 +119,14 @@ impl Rig {
         }
     }
 
+    /// Likewise, with the VM's part of the card's memory cleared.
+    pub fn cleared() -> Self {
+        let mut rig = Self::default();
+        rig.memories.pool.fill(0);
+        rig.pool = TablePool::cleared(POOL_BASE, POOL);
+        rig
+    }
+
     pub fn vm(&mut self) -> Vm<'_, Memories> {
         Vm {
             memory: &mut self.memories,

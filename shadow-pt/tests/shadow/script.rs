@@ -67,7 +67,7 @@ pub fn run(script: &[u8]) {
     if let Some(mut machine) = Machine::new(&mut script) {
         while machine.syncs < SYNCS && machine.step(&mut script).is_some() {}
         machine.sync(Algorithm::Incremental);
-        let retired = machine.shadow.close();
+        let retired = machine.shadow.close(&mut machine.rig.pool);
         machine.rig.pool.release(retired);
         assert_eq!(machine.rig.pool.used(), 0);
     }

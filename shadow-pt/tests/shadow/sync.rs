@@ -104,9 +104,35 @@ fn a_table_is_retired_when_nothing_leads_to_it() {
 }
 
 #[test]
+fn what_is_empty_is_not_written_to_memory_that_is() {
+    let mut rig = Rig::cleared();
+    put(&mut rig, DIRECTORY + 8, Pde::new(None, vram(TABLE)).0);
+    let page = |n: u64| Pte::new(Aperture::Vram, n << 12).0;
+    put(&mut rig, TABLE + 5 * 8, page(7));
+    let at = GuestAddress::Vram(DIRECTORY);
+    let mut shadow = rig.shadow(at);
+    let first = rig.sync(&mut shadow, Algorithm::Incremental);
+    assert_eq!((first.ptes_written, first.pdes_written), (1, 1));
+
+    // The pages of a table that stayed empty are blank for the next one with that memory.
+    let retired = shadow.close(&mut rig.pool);
+    rig.pool.release(retired);
+    put(&mut rig, TABLE + 5 * 8, 0);
+    put(&mut rig, TABLE + 600 * 8, page(8));
+    let mut shadow = rig.shadow(at);
+    let second = rig.sync(&mut shadow, Algorithm::Incremental);
+
+    assert!(second.ptes_written <= 2 * 512, "{second:?}");
+    let entry = |n: u64| rig.card_walk(&shadow, (1 << 27) + (n << 12));
+    assert_eq!((entry(5), entry(7)), (None, None));
+    let moved = Pte::new(Aperture::Vram, VRAM_BASE + 0x8000);
+    assert_eq!(entry(600), Some((moved, 12)));
+}
+
+#[test]
 fn a_closed_address_space_gives_everything_back() {
     let (mut rig, shadow) = machine(Algorithm::Bulk);
-    let retired = shadow.close();
+    let retired = shadow.close(&mut rig.pool);
     rig.pool.release(retired);
     assert_eq!(rig.pool.used(), 0);
 }
