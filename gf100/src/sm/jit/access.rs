@@ -1,8 +1,10 @@
 //! Loads and stores of a group of lanes: within a page that the instruction has met before, and in
 //! shared memory. The rest takes the long way, lane by lane.
 
+use std::mem::offset_of;
+
 use cranelift_codegen::ir::{
-    BlockArg, InstBuilder, MemFlagsData, Value,
+    Block, BlockArg, InstBuilder, MemFlagsData, Value,
     condcodes::IntCC,
     types::{I16, I32, I32X4, I64},
 };
@@ -14,9 +16,9 @@ use super::{
 };
 use crate::sm::{
     decode::{MemType, Op, Window},
+    exec::WINDOW,
     program::{Exec, Inst, RowRef},
 };
-use std::mem::offset_of;
 
 /// What an instruction does to memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +138,7 @@ impl Access<'_, '_, '_> {
         let t = &mut *self.t;
         let offset = t.splat(offset as u32);
         let address = t.b.ins().iadd(self.low, offset);
-        let bits = t.splat(crate::sm::exec::WINDOW as u32 - 1);
+        let bits = t.splat(WINDOW as u32 - 1);
         let offsets = t.b.ins().band(address, bits);
         let len = t.splat(self.ty.bytes());
         let end = t.b.ins().iadd(offsets, len);
@@ -177,12 +179,7 @@ impl Access<'_, '_, '_> {
 
     /// Goes on if the lanes' accesses are inside and aligned, else to `slow`; if they follow one
     /// another, to `row`, if that is given.
-    fn sort(
-        &mut self,
-        place: &Place,
-        slow: cranelift_codegen::ir::Block,
-        row: Option<cranelift_codegen::ir::Block>,
-    ) {
+    fn sort(&mut self, place: &Place, slow: Block, row: Option<Block>) {
         let inside = self.t.b.create_block();
         let fine = self.t.b.ins().vall_true(place.inside);
         self.t.b.ins().brif(fine, inside, &[], slow, &[]);

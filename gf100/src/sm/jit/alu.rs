@@ -1,9 +1,9 @@
 //! Arithmetic, logic and moves of a group of lanes, bit for bit as the interpreter has them.
 
 use cranelift_codegen::ir::{
-    Endianness, InstBuilder, MemFlagsData, Type, Value,
+    InstBuilder, Value,
     condcodes::{FloatCC, IntCC},
-    types::{F32X4, I8X16, I32, I32X4, I64},
+    types::{F32X4, I32, I32X4, I64},
 };
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     group::{Group, Mask},
     liveness,
     translate::{Translator, constant, field, trusted},
+    vector::{NAN, ONE, SIGN, Shift},
 };
 use crate::sm::{
     decode::{
@@ -20,12 +21,6 @@ use crate::sm::{
     launch::Launch,
     program::{Exec, Inst, RowRef, Uniform},
 };
-
-const SIGN: u32 = 1 << 31;
-const EXPONENT: u32 = 0x7f80_0000;
-/// The one NaN that arithmetic yields.
-const NAN: u32 = 0x7fff_ffff;
-const ONE: u32 = 1f32.to_bits();
 
 /// Whether compiled code does an operation itself.
 pub fn can(i: &Inst, op: &Op) -> bool {
@@ -236,14 +231,6 @@ pub fn emit(t: &mut Translator<'_>, group: &mut Group, i: &Inst) {
         _ => return,
     };
     e.group.write(e.t, i, i.dst, value);
-}
-
-/// Which way a shift goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shift {
-    Left,
-    Right,
-    Signed,
 }
 
 /// An instruction being done.
@@ -575,136 +562,5 @@ impl Emitter<'_, '_, '_> {
             _ => launch(self.t, std::mem::offset_of!(Launch, grid), special - 0x2d),
         };
         self.t.b.ins().splat(I32X4, value)
-    }
-}
-
-/// Arithmetic of a group, whatever it is for.
-impl Translator<'_> {
-    fn cast(&mut self, to: Type, x: Value) -> Value {
-        let flags = MemFlagsData::new().with_endianness(Endianness::Little);
-        self.b.ins().bitcast(to, flags, x)
-    }
-
-    /// Bits as numbers.
-    fn float(&mut self, x: Value) -> Value {
-        self.cast(F32X4, x)
-    }
-
-    /// Numbers as bits.
-    fn bits(&mut self, x: Value) -> Value {
-        self.cast(I32X4, x)
-    }
-
-    /// The bits of numbers, with the one NaN.
-    fn canonical(&mut self, x: Value) -> Value {
-        let is_nan = self.b.ins().fcmp(FloatCC::Unordered, x, x);
-        let (x, nan) = (self.bits(x), self.splat(NAN));
-        self.b.ins().blendv(is_nan, nan, x)
-    }
-
-    /// A subnormal becomes 0 of its sign.
-    fn flush(&mut self, x: Value) -> Value {
-        let (exponent, sign) = (self.splat(EXPONENT), self.splat(SIGN));
-        let exponent = self.b.ins().band(x, exponent);
-        let none = self.splat(0);
-        let small = self.b.ins().icmp(IntCC::Equal, exponent, none);
-        let zero = self.b.ins().band(x, sign);
-        self.b.ins().blendv(small, zero, x)
-    }
-
-    /// Clamped to 0..1; NaN is 0, and so is -0.
-    fn saturate(&mut self, x: Value) -> Value {
-        let (zero, one) = (self.splat(0), self.splat(ONE));
-        let (number, nothing, limit) = (self.float(x), self.float(zero), self.float(one));
-        let positive = self.b.ins().fcmp(FloatCC::GreaterThan, number, nothing);
-        let below = self.b.ins().fcmp(FloatCC::LessThan, number, limit);
-        let clamped = self.b.ins().blendv(below, x, one);
-        self.b.ins().band(positive, clamped)
-    }
-
-    fn integral(&mut self, x: Value, round: Round) -> Value {
-        match round {
-            Round::Nearest => self.b.ins().nearest(x),
-            Round::Down => self.b.ins().floor(x),
-            Round::Up => self.b.ins().ceil(x),
-            Round::Zero => self.b.ins().trunc(x),
-        }
-    }
-
-    /// Where numbers compare as the condition says.
-    fn compare_floats(&mut self, cond: Condition, a: Value, b: Value) -> Mask {
-        let cc = match cond.0 & 0xf {
-            0x0 => return Mask::None,
-            0x1 => FloatCC::LessThan,
-            0x2 => FloatCC::Equal,
-            0x3 => FloatCC::LessThanOrEqual,
-            0x4 => FloatCC::GreaterThan,
-            0x6 => FloatCC::GreaterThanOrEqual,
-            0x7 => FloatCC::Ordered,
-            0x8 => FloatCC::Unordered,
-            0x9 => FloatCC::UnorderedOrLessThan,
-            0xb => FloatCC::UnorderedOrLessThanOrEqual,
-            0xc => FloatCC::UnorderedOrGreaterThan,
-            0xd => FloatCC::NotEqual,
-            0xe => FloatCC::UnorderedOrGreaterThanOrEqual,
-            0xf => return Mask::All,
-            // The host's comparisons have no such kind.
-            cond => {
-                let less = self.b.ins().fcmp(FloatCC::LessThan, a, b);
-                let greater = self.b.ins().fcmp(FloatCC::GreaterThan, a, b);
-                let differ = self.b.ins().bor(less, greater);
-                return Mask::Some(match cond {
-                    0x5 => differ,
-                    _ => self.b.ins().bnot(differ),
-                });
-            }
-        };
-        Mask::Some(self.b.ins().fcmp(cc, a, b))
-    }
-
-    /// Where integers compare as bits 0-2 of the condition say.
-    fn compare_integers(&mut self, cond: u8, signed: bool, a: Value, b: Value) -> Mask {
-        let cc = match (cond, signed) {
-            (0, _) => return Mask::None,
-            (1, true) => IntCC::SignedLessThan,
-            (1, false) => IntCC::UnsignedLessThan,
-            (2, _) => IntCC::Equal,
-            (3, true) => IntCC::SignedLessThanOrEqual,
-            (3, false) => IntCC::UnsignedLessThanOrEqual,
-            (4, true) => IntCC::SignedGreaterThan,
-            (4, false) => IntCC::UnsignedGreaterThan,
-            (5, _) => IntCC::NotEqual,
-            (6, true) => IntCC::SignedGreaterThanOrEqual,
-            (6, false) => IntCC::UnsignedGreaterThanOrEqual,
-            _ => return Mask::All,
-        };
-        Mask::Some(self.b.ins().icmp(cc, a, b))
-    }
-
-    /// A shift of all lanes, or of one, by the low five bits of a number.
-    fn shift(&mut self, way: Shift, x: Value, by: Value) -> Value {
-        match way {
-            Shift::Left => self.b.ins().ishl(x, by),
-            Shift::Right => self.b.ins().ushr(x, by),
-            Shift::Signed => self.b.ins().sshr(x, by),
-        }
-    }
-
-    fn shift_by(&mut self, way: Shift, x: Value, by: u32) -> Value {
-        let by = self.b.ins().iconst(I32, i64::from(by));
-        self.shift(way, x, by)
-    }
-
-    /// The high words of unsigned products.
-    fn high_product(&mut self, a: Value, b: Value) -> Value {
-        let (a_low, b_low) = (self.b.ins().uwiden_low(a), self.b.ins().uwiden_low(b));
-        let (a_high, b_high) = (self.b.ins().uwiden_high(a), self.b.ins().uwiden_high(b));
-        let low = self.b.ins().imul(a_low, b_low);
-        let high = self.b.ins().imul(a_high, b_high);
-        let (low, high) = (self.cast(I8X16, low), self.cast(I8X16, high));
-        let bytes: Vec<u8> = [4, 12, 20, 28].iter().flat_map(|&n| n..n + 4).collect();
-        let order = self.b.func.dfg.immediates.push(bytes.into());
-        let words = self.b.ins().shuffle(low, high, order);
-        self.bits(words)
     }
 }

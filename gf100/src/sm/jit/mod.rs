@@ -14,7 +14,9 @@ mod arena;
 mod frame;
 mod group;
 mod liveness;
+mod plan;
 mod translate;
+mod vector;
 
 use std::{
     mem,
@@ -37,7 +39,7 @@ use parking_lot::Mutex;
 use self::{
     arena::{Arena, Placed},
     frame::{Entry, Functions, NOWHERE},
-    translate::Plan,
+    plan::Plan,
 };
 use super::{
     exec::{self, Cx, Halt, Isa},

@@ -5,13 +5,13 @@
 //! end of a run they go back to the warp's rows, if anybody may look. Everything else, and where
 //! lanes part or meet, is the interpreter's instruction by instruction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, Function, InstBuilder, JumpTableData, MemFlagsData, SigRef,
     Signature, Type, Value,
     condcodes::IntCC,
-    types::{I32, I32X4, I64},
+    types::{I32, I64},
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
@@ -20,12 +20,13 @@ use super::{
     access, alu,
     frame::{Functions, GO_ON, GROUP, HALTED, NOWHERE},
     group::Group,
-    liveness::{self, Liveness, Set, Uses},
+    liveness::{self, Set, Uses},
+    plan::{Plan, Way, ends_block, way},
 };
 use crate::sm::{
     decode::{Op, Target},
     lanes::LANES,
-    program::{Exec, Inst, Program, static_target},
+    program::{Exec, Inst, Program},
 };
 
 /// Bytes of a row, and of a group's part of it.
@@ -52,103 +53,6 @@ macro_rules! field {
     };
 }
 pub(super) use field;
-
-/// How an instruction is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// In a run, and it leaves memory as it is.
-    Pure,
-    /// In a run, and it loads from memory.
-    Load,
-    /// In a run, and it stores to memory.
-    Store,
-    /// By the interpreter.
-    Step,
-}
-
-/// What is known of a program before it is translated.
-pub struct Plan {
-    /// By instruction: the number of the block that starts there, or [`NOWHERE`].
-    pub blocks: Vec<u32>,
-    /// By instruction: the slot of a memory instruction, or [`NOWHERE`].
-    slots: Vec<u32>,
-    /// How many slots there are.
-    pub slot_count: usize,
-    liveness: Liveness,
-}
-
-impl Plan {
-    /// Of a program.
-    pub fn of(program: &Program) -> Self {
-        let insts = program.insts();
-        let mut starts = BTreeSet::from([0]);
-        for i in insts {
-            if static_target(i).is_some() || i.exec == Exec::Jump {
-                starts.insert(i.target);
-            }
-            if ends_block(i) {
-                starts.insert(i.next);
-            }
-        }
-        let mut blocks = vec![NOWHERE; insts.len() + 1];
-        let inside = starts.into_iter().filter(|&at| (at as usize) < insts.len());
-        for (n, at) in inside.enumerate() {
-            blocks[at as usize] = n as u32;
-        }
-        let mut slot_count = 0;
-        let slots = insts
-            .iter()
-            .map(|i| match i.exec {
-                Exec::Op(Op::LdGlobal { .. } | Op::StGlobal { .. }) => {
-                    slot_count += 1;
-                    slot_count as u32 - 1
-                }
-                _ => NOWHERE,
-            })
-            .collect();
-        Self {
-            blocks,
-            slots,
-            slot_count,
-            liveness: Liveness::of(program),
-        }
-    }
-}
-
-/// Lanes may come, go or stop at the instruction.
-fn ends_block(i: &Inst) -> bool {
-    let flow = match i.exec {
-        Exec::Op(op) => matches!(
-            op,
-            Op::Bra { .. }
-                | Op::Call { .. }
-                | Op::Break
-                | Op::Continue
-                | Op::Return
-                | Op::Exit
-                | Op::QuadOn
-                | Op::QuadPop
-                | Op::Bar { .. }
-        ),
-        _ => true,
-    };
-    flow || i.join
-}
-
-fn way(i: &Inst) -> Way {
-    let Exec::Op(op) = i.exec else {
-        return Way::Step;
-    };
-    match access::kind(&op) {
-        Some(access::Kind::Load) => return Way::Load,
-        Some(access::Kind::Store) => return Way::Store,
-        None => {}
-    }
-    match alu::can(i, &op) {
-        true => Way::Pure,
-        false => Way::Step,
-    }
-}
 
 /// Signatures of the functions that compiled code calls.
 struct Signatures {
@@ -676,20 +580,5 @@ impl Translator<'_> {
     /// Leaves because a store failed.
     pub fn fail(&mut self) {
         self.leave(HALTED);
-    }
-
-    /// All lanes of a group with the same value.
-    pub fn splat(&mut self, value: u32) -> Value {
-        self.vector([value; GROUP])
-    }
-
-    /// A constant for each lane of a group.
-    pub fn vector(&mut self, values: [u32; GROUP]) -> Value {
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        let constant = self.b.func.dfg.constants.insert(bytes.into());
-        self.b.ins().vconst(I32X4, constant)
     }
 }
