@@ -2,7 +2,9 @@
 
 #![no_main]
 
-#[path = "../../vmm/tests/vgpu_accesses/script.rs"]
+#[path = "../../vmm/tests/isolation/rig.rs"]
+mod rig;
+#[path = "../../vmm/tests/isolation/script.rs"]
 mod script;
 
 libfuzzer_sys::fuzz_target!(|script: &[u8]| script::run(script));

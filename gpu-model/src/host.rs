@@ -89,6 +89,7 @@ impl Host {
                     deliver(&vgpus, aggregator.service());
                 }
                 deliver(&vgpus, aggregator.watch());
+                vgpus.iter().for_each(|vgpu| vgpu.reclaim());
             }
         })?;
         let mut last = Instant::now();

@@ -7,6 +7,7 @@ use mmio::layout::userd;
 use mmio::regs::pfifo::{self, ChanState, EngState};
 use mmio::{Bar, VmId};
 
+use super::events::ENGINE_UNITS;
 use super::{AFTERMATH, Aggregator};
 use crate::card::Registers;
 use crate::partition::Layout;
@@ -43,6 +44,8 @@ pub(super) struct Row {
     held: bool,
     /// The dispatcher wants it killed.
     expelled: bool,
+    /// It was killed, but the card did not give it up.
+    lingers: bool,
     /// Its address space is being replaced.
     frozen: bool,
     /// Its guest stores put indices where the card finds them.
@@ -221,7 +224,7 @@ impl Aggregator {
     }
 
     /// Stops channel `chid` for good, whatever it is doing. Its owner may bind it again. `false`
-    /// if an engine still works for it: what it uses must not be used otherwise.
+    /// if the card does not give it up: what it uses must not be used otherwise.
     pub fn stop(&self, chid: u32) -> bool {
         self.change_row(chid, |row| {
             row.runnable = false;
@@ -232,21 +235,80 @@ impl Aggregator {
         }
         tracing::debug!("Channel {chid} does not leave its engine: it is taken away");
         self.card.store(channel(pfifo::CHAN, chid), 0);
-        self.wait(|| !self.engines().contains(&Some(chid)))
+        self.wait(|| !self.is_on_card(chid)) || self.tear_off(chid)
+    }
+
+    /// Whether a PBDMA or an engine works for channel `chid`.
+    fn is_on_card(&self, chid: u32) -> bool {
+        let state = self.card.load(channel(pfifo::CHAN_STATE, chid));
+        let loaded = ChanState::from_bits_retain(state).contains(ChanState::LOADED);
+        loaded || self.engines().contains(&Some(chid))
+    }
+
+    /// Makes the engines that work for channel `chid`, which the channel table no longer has, fault
+    /// on its behalf: they drop what they do for it. `false` if one does not.
+    ///
+    /// Source: K612 `nvkm/engine/fifo/base.c nvkm_runl_rc`, where an engine is reset then; that
+    /// would take everybody's work along.
+    fn tear_off(&self, chid: u32) -> bool {
+        let _one = self.kick.lock();
+        let card = self.card();
+        let on = |&(number, _): &(u32, u32)| self.engines()[number as usize] == Some(chid);
+        let stuck: Vec<_> = ENGINE_UNITS.into_iter().filter(on).collect();
+        let engines = stuck.iter().map(|(number, _)| 1 << number).sum();
+        // Nobody else gets to them until this is over.
+        card.set(pfifo::ENG_FREEZE, engines);
+        let inject = |number: u32, value: u32| {
+            card.store(pfifo::VM_FAULT_INJECT.offset() + 4 * number, value);
+        };
+        for &(number, unit) in stuck.iter().filter(|engine| on(engine)) {
+            inject(number, pfifo::INJECT_VALID | unit);
+        }
+        let gone = self.wait(|| {
+            card.set(pfifo::ENG_FAULT, engines);
+            !self.is_on_card(chid)
+        });
+        for (number, unit) in stuck {
+            inject(number, 0);
+            card.set(pfifo::VM_FAULT_SOURCE, 1 << unit);
+        }
+        card.set(pfifo::ENG_FREEZE, 0);
+        gone
+    }
+
+    /// Whether the card has given channel `chid` up, which was killed: until then its number names
+    /// no other channel, and what it used is used for nothing else.
+    pub fn is_gone(&self, chid: u32) -> bool {
+        let mut table = self.table.lock();
+        let Some(row) = table.row(chid) else {
+            return true;
+        };
+        row.lingers = row.lingers && self.is_on_card(chid);
+        !row.lingers
+    }
+
+    /// Whether the card has given up all channels of `vm` that were killed.
+    pub fn are_gone(&self, vm: VmId) -> bool {
+        let mut channels = self.layout.partition(vm).channels;
+        channels.all(|chid| self.is_gone(chid))
     }
 
     /// Ends channel `chid`: nobody owns it. `false` as in [`Aggregator::stop`].
     pub fn kill(&self, chid: u32) -> bool {
         if self.owner(chid).is_none() {
-            return !self.engines().contains(&Some(chid));
+            return self.is_gone(chid);
         }
         let gone = self.stop(chid);
+        if !gone {
+            tracing::warn!("The card does not give channel {chid} up: its number stays unused");
+        }
         self.card.store(channel(pfifo::CHAN, chid), 0);
         self.release_handlers(|handler| handler.owner.chid == chid);
         if let Some(row) = self.table.lock().row(chid) {
             row.owner = None;
             row.in_flight = false;
             row.expelled = false;
+            row.lingers = !gone;
         }
         self.dispatcher.forget(chid);
         gone

@@ -352,14 +352,15 @@ pub(crate) const fn pbdma(register: RegId, unit: usize) -> u32 {
     register.offset() + 0x2000 * unit as u32
 }
 
-/// The engine behind a fault unit.
+/// Engines by number, and the units that fault for them.
 ///
-/// Source: K61 `nvkm/engine/fifo/gf100.c gf100_fifo_fault_engine`.
-const fn engine_of(unit: u32) -> Option<u32> {
-    match unit {
-        0x00 => Some(0),
-        0x15 => Some(4),
-        0x16 => Some(5),
-        _ => None,
-    }
+/// Source: K61 `nvkm/engine/fifo/gf100.c gf100_fifo_fault_engine, gf100_fifo_engine_id`.
+pub(super) const ENGINE_UNITS: [(u32, u32); 3] = [(0, 0x00), (4, 0x15), (5, 0x16)];
+
+/// The engine behind a fault unit.
+fn engine_of(unit: u32) -> Option<u32> {
+    let known = ENGINE_UNITS
+        .iter()
+        .find(|(_, of_engine)| *of_engine == unit);
+    known.map(|(engine, _)| *engine)
 }

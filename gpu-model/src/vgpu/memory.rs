@@ -6,10 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use mmio::layout::pagetable::{Aperture, Geometry};
+use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Geometry};
 use shadow_pt::{
     AddressSpace, Algorithm, CardTables, GuestAddress, GuestTables, PageTimes, RamRegion, Report,
-    Shadow, TablePool, Translation, TranslationError, Vm,
+    Retired, Shadow, TablePool, Translation, TranslationError, Vm,
 };
 
 use crate::aggregator::Aggregator;
@@ -177,6 +177,9 @@ pub struct Memory {
     translation: Translation,
     pool: TablePool,
     spaces: HashMap<GuestAddress, Space>,
+    /// By directory of the card's, tables that a channel may still use which the card has not given
+    /// up.
+    lingering: Vec<(u64, Retired)>,
 }
 
 fn translation(
@@ -203,6 +206,7 @@ impl Memory {
             ram: Ram::default(),
             pool: TablePool::cleared(tables.start, tables.end - tables.start),
             spaces: HashMap::new(),
+            lingering: Vec::new(),
         })
     }
 
@@ -323,8 +327,8 @@ impl Memory {
         Some((directory, space.shadow.directory()))
     }
 
-    /// The directory has a user less. If that is not `gone`, an engine may still walk the tables,
-    /// which then are used for nothing else any more.
+    /// The directory has a user less. If that is not `gone`, an engine may still walk the tables:
+    /// it finds no page any more, and they are used for nothing else until [`Memory::release`].
     pub fn detach(&mut self, host: &Aggregator, directory: GuestAddress, gone: bool) {
         let Some(space) = self.spaces.get_mut(&directory) else {
             return;
@@ -333,11 +337,25 @@ impl Memory {
         if space.users == 0
             && let Some(space) = self.spaces.remove(&directory)
         {
-            host.flush_tlb(space.shadow.directory());
-            let retired = space.shadow.close(&mut self.pool);
-            if gone {
-                self.pool.release(retired);
+            let directory = space.shadow.directory();
+            if !gone {
+                let len = GEOMETRY.pde_count() * ENTRY_SIZE;
+                host.vram().scrub(directory, len);
             }
+            host.flush_tlb(directory);
+            let retired = space.shadow.close(&mut self.pool);
+            match gone {
+                true => self.pool.release(retired),
+                false => self.lingering.push((directory, retired)),
+            }
+        }
+    }
+
+    /// The card has given all channels up that are gone: so are their tables.
+    pub fn release(&mut self, host: &Aggregator) {
+        for (directory, retired) in self.lingering.drain(..) {
+            host.flush_tlb(directory);
+            self.pool.release(retired);
         }
     }
 

@@ -24,6 +24,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use mmio::policy::{Policy, rule};
 use mmio::regs::pfb::VmFlush;
@@ -58,6 +59,10 @@ const PFIFO: [std::ops::Range<u32>; 2] = [0x2000..0x4000, 0x4_0000..0x4_6000];
 /// Bit of `MMU_CTRL` that makes large pages 64 KiB.
 const LARGE_64K: u32 = 1;
 
+/// How long a reset waits for channels that the card does not give up, and how often it looks.
+const LATE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(1);
+
 /// The virtual card of one machine. Accesses may come from several threads at once.
 pub struct VirtualGpu {
     host: Arc<Aggregator>,
@@ -77,6 +82,10 @@ pub struct VirtualGpu {
     events: Mutex<Events>,
     /// Methods from the host side, for the first context.
     methods: Mutex<Vec<HostMethod>>,
+    /// The card has not given up a channel that was killed.
+    lingering: AtomicBool,
+    /// It was one of a machine that left: until the card gives it up, nobody gets what it had.
+    absent: AtomicBool,
     watch: Watch,
     mapped: Mutex<Mapped>,
     times: PageTimes,
@@ -115,6 +124,8 @@ impl VirtualGpu {
             put_off: AtomicBool::new(false),
             events: Mutex::default(),
             methods: Mutex::default(),
+            lingering: AtomicBool::new(false),
+            absent: AtomicBool::new(false),
             watch: Watch::new(partition.vram_size()),
             mapped: Mutex::default(),
             times: PageTimes::new(partition.vram_size()),
@@ -181,13 +192,46 @@ impl VirtualGpu {
         self.host.card().bar_size(bar)
     }
 
+    /// Whether it answers. It does not while the card still works for a machine that left.
+    pub fn is_present(&self) -> bool {
+        !self.absent.load(Ordering::Acquire)
+    }
+
+    /// Takes back what channels had that the card has given up meanwhile.
+    pub(crate) fn reclaim(&self) {
+        if !self.lingering.load(Ordering::Acquire) {
+            return;
+        }
+        {
+            // Under the lock: a channel that is killed meanwhile leaves its tables after this.
+            let mut memory = self.memory.lock();
+            if !self.host.are_gone(self.vm()) {
+                return;
+            }
+            memory.release(&self.host);
+            self.lingering.store(false, Ordering::SeqCst);
+        }
+        if self.absent.load(Ordering::SeqCst) {
+            // The card may have written until now.
+            self.touched.store(true, Ordering::Release);
+            self.scrub();
+            self.absent.store(false, Ordering::Release);
+        }
+    }
+
     /// Loads from configuration space.
     pub fn config_read(&self, offset: u64, data: &mut [u8]) {
+        if !self.is_present() {
+            return data.fill(0xff);
+        }
         self.config.read(offset, data, self.interrupts.asserted());
     }
 
     /// Stores to configuration space.
     pub fn config_write(&self, offset: u64, data: &[u8]) {
+        if !self.is_present() {
+            return;
+        }
         let signalling = self.config.write(offset, data);
         self.interrupts.configure(signalling);
     }
@@ -195,7 +239,7 @@ impl VirtualGpu {
     /// Loads from a BAR, in any length and alignment; what is not there reads as ones.
     pub fn read(&self, bar: Bar, offset: u64, data: &mut [u8]) {
         self.counters.read(self.range(bar, offset), data.len());
-        if !self.inside(bar, offset, data.len()) {
+        if !self.inside(bar, offset, data.len()) || !self.is_present() {
             return data.fill(0xff);
         }
         match bar {
@@ -209,7 +253,7 @@ impl VirtualGpu {
     /// Stores to a BAR, in any length and alignment; what is not there is dropped.
     pub fn write(&self, bar: Bar, offset: u64, data: &[u8]) {
         self.counters.write(self.range(bar, offset), data.len());
-        if !self.inside(bar, offset, data.len()) {
+        if !self.inside(bar, offset, data.len()) || !self.is_present() {
             return;
         }
         // Most of the time it has been: the line is shared by all processors.
@@ -476,7 +520,8 @@ impl VirtualGpu {
     ///
     /// # Errors
     ///
-    /// They are not the guest's to have, or the card cannot map them.
+    /// They are not the guest's to have, the card cannot map them, or it is not
+    /// [present](Self::is_present).
     pub fn dma_map(
         &self,
         address: u64,
@@ -485,6 +530,11 @@ impl VirtualGpu {
         file: File,
         offset: u64,
     ) -> io::Result<()> {
+        if !self.is_present() {
+            return Err(io::Error::other(
+                "The card still works for the machine that had this GPU before",
+            ));
+        }
         let range = (address, size);
         let mut memory = self.memory.lock();
         memory.map(&self.around(), range, protection, (file, offset))
@@ -497,9 +547,15 @@ impl VirtualGpu {
     }
 
     /// A function-level reset, which a machine that leaves ends with: its channels are dead, its
-    /// video memory is clean, its registers are as after power-on.
+    /// video memory is clean, its registers are as after power-on. If the card does not give a
+    /// channel up, the virtual card is not [present](Self::is_present) until it does.
     pub fn reset(&self) {
         self.reset_fifo();
+        // Before the look: whoever takes the channels back after it sees that nobody is there.
+        self.absent.store(true, Ordering::SeqCst);
+        if !self.lingering.load(Ordering::SeqCst) {
+            self.absent.store(false, Ordering::SeqCst);
+        }
         *self.windows.lock() = Windows::default();
         self.methods.lock().clear();
         self.falcons.reset(0..u32::MAX);
@@ -511,6 +567,12 @@ impl VirtualGpu {
         self.remap_all();
         self.scrub();
         self.describe();
+        // Mostly the card is only late, and the next machine need not know.
+        let begin = Instant::now();
+        while !self.is_present() && begin.elapsed() < LATE {
+            std::thread::sleep(LOOK);
+            self.reclaim();
+        }
     }
 
     /// Clears the guest's video memory, unless it is clean still.

@@ -207,12 +207,16 @@ impl VirtualGpu {
         }
         let block = u64::from(word & 0x0fff_ffff) << 12;
         let vram = word >> 28 & 3 == 0;
-        if !vram || self.partition.vram(block, instance::SIZE).is_none() {
+        let error = if !vram || self.partition.vram(block, instance::SIZE).is_none() {
+            Some(pfifo::CHAN_TABLE_ERROR_TARGET)
+        } else if !self.host.is_gone(chid) {
+            Some(pfifo::CHAN_TABLE_ERROR_ACTIVE)
+        } else {
+            None
+        };
+        if let Some(error) = error {
             row.word &= !pfifo::CHAN_VALID;
-            self.file.write(
-                pfifo::CHAN_TABLE_ERROR.offset(),
-                pfifo::CHAN_TABLE_ERROR_TARGET,
-            );
+            self.file.write(pfifo::CHAN_TABLE_ERROR.offset(), error);
             drop(channels);
             return self.with_events(|events| {
                 events.latched |= pfifo::Intr::CHAN_TABLE_ERROR;
@@ -246,12 +250,21 @@ impl VirtualGpu {
         self.remap(Bar::Bar1);
     }
 
-    /// A channel is no more; whether it is `gone` from the card's engines, too.
+    /// A channel is no more; whether it is `gone` from the card, too.
     fn forget(&self, chid: u32, channel: Channel, gone: bool) {
         self.copy_userd(chid, channel, false);
         self.watch.set(channel.block, false);
         if let Some(directory) = channel.directory {
-            self.memory.lock().detach(&self.host, directory, gone);
+            self.leave(directory, gone);
+        }
+    }
+
+    /// A channel uses a directory no more; whether it is `gone` from the card, too.
+    fn leave(&self, directory: GuestAddress, gone: bool) {
+        let mut memory = self.memory.lock();
+        memory.detach(&self.host, directory, gone);
+        if !gone {
+            self.lingering.store(true, Ordering::Release);
         }
     }
 
@@ -321,7 +334,7 @@ impl VirtualGpu {
                 .host
                 .with_channel_off(chid, || self.set_directory(chid, channel));
             if let Some(old) = old {
-                self.memory.lock().detach(&self.host, old, gone);
+                self.leave(old, gone);
             }
         }
 

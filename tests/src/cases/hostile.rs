@@ -13,7 +13,7 @@ const SECONDS: u64 = 900;
 
 /// While one guest works, the other one attacks its virtual GPU in every way that the program
 /// `hostile` knows, without a driver; its own driver still has a card afterwards. (What is in the
-/// honest guest's memory is compared in `vmm/tests/hostile.rs`, where it can be read.)
+/// honest guest's memory is compared in `vmm/tests/isolation`, where it can be read.)
 pub fn run(context: &Context<'_>) -> Result<String> {
     let card = card(context)?;
     let worker = context.machine(&card, 0, vec![Step::new("work", WORK)], SECONDS)?;

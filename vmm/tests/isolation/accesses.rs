@@ -1,10 +1,10 @@
 //! A short run of the fuzz target `vgpu_accesses`: its seeds, and random scripts.
 
-mod script;
-
 use std::path::Path;
 
 use proptest::prelude::*;
+
+use crate::script;
 
 #[test]
 fn the_seeds_of_the_fuzz_target_stay_in_their_machines() {

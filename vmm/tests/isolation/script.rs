@@ -4,9 +4,7 @@
 //! panic; afterwards no shadow page table leads out of its machine's memory, and a third machine
 //! has what it had and works.
 
-use std::sync::Arc;
-
-use gpu_model::{Host, Layout, Optimisations, Partition, Protection, Settings, Slot, VirtualGpu};
+use gpu_model::{Host, Optimisations, Partition, Settings};
 use guest::hostile::{Device, Rig};
 use mmio::layout::instance;
 use mmio::layout::pagetable::{
@@ -14,37 +12,15 @@ use mmio::layout::pagetable::{
 };
 use mmio::regs::PRAMIN;
 use mmio::{Bar, RegisterMap};
-use vmm::soft_card::SoftCard;
 
-const EACH: u64 = 64 << 20;
-const TABLES: u64 = 8 << 20;
+use crate::rig::{Bars, Machines, give_ram};
+
 const RAM: u64 = 1 << 20;
 /// Steps of a script that are played.
 const MOST_STEPS: usize = 400;
 /// Memory of the honest machine that must not change, and what is in it.
 const SECRET: std::ops::Range<u64> = 0x20_0000..0x24_0000;
 const SECRET_BYTE: u8 = 0xa7;
-
-struct Pins;
-
-impl Slot for Pins {
-    fn msi(&self) {}
-    fn intx(&self, _level: bool) {}
-}
-
-struct Bars(Arc<VirtualGpu>);
-
-impl Device for Bars {
-    fn load(&self, bar: Bar, offset: u64) -> u32 {
-        let mut word = [0; 4];
-        self.0.read(bar, offset, &mut word);
-        u32::from_le_bytes(word)
-    }
-
-    fn store(&self, bar: Bar, offset: u64, value: u32) {
-        self.0.write(bar, offset, &value.to_le_bytes());
-    }
-}
 
 /// The bytes of a script; zeros behind its end.
 struct Bytes<'a>(&'a [u8]);
@@ -68,14 +44,10 @@ impl Bytes<'_> {
 
 /// Plays a script.
 pub fn run(script: &[u8]) {
-    let vram = Layout::vram_for(3, EACH, TABLES).next_multiple_of(6 << 20);
-    let layout = Layout::new(3, EACH, vram).unwrap();
-    let card = Arc::new(SoftCard::new(gf100::Config::quadro_6000(vram)).unwrap());
-    let slots = (0..3).map(|_| Arc::new(Pins) as Arc<dyn Slot>).collect();
-    let host = Host::new(card, layout.clone(), Settings::default(), slots).unwrap();
-    let bars: Vec<Bars> = host.vgpus().iter().cloned().map(Bars).collect();
-    let honest = layout.partition(bars[2].0.vm()).vram.start;
+    let machines = Machines::new(Settings::default());
+    let Machines { host, layout, bars } = &machines;
     let secret = vec![SECRET_BYTE; (SECRET.end - SECRET.start) as usize];
+    let honest = machines.part(2).vram.start;
     host.card().vram_write(honest + SECRET.start, &secret);
     let mut witness = Rig::new(&bars[2]);
     witness.recovers().unwrap();
@@ -94,12 +66,11 @@ pub fn run(script: &[u8]) {
     }
 
     witness.works().unwrap();
-    let mut now = vec![0; secret.len()];
-    host.card().vram_read(honest + SECRET.start, &mut now);
+    let now = machines.vram(2, SECRET.start, secret.len() as u64);
     assert!(now == secret, "memory of another machine changed");
     for gpu in host.vgpus() {
         let walk = Walk {
-            host: &host,
+            host,
             part: layout.partition(gpu.vm()),
         };
         for chid in walk.part.channels.clone() {
@@ -150,16 +121,10 @@ fn step(bars: &Bars, operation: u8, bytes: &mut Bytes<'_>) {
         13 => gpu.set_optimisations(Optimisations::from_bits_truncate(bytes.word())),
         14 => {
             gpu.poll_doorbells();
-            let file = tempfile::tempfile().unwrap();
-            file.set_len(RAM).unwrap();
-            let all = Protection {
-                read: true,
-                write: true,
-            };
             let at = u64::from(bytes.byte()) << (bytes.byte() % 64);
             match bytes.byte() & 1 {
                 // Some are refused: what is not of pages, what is there already.
-                0 => drop(gpu.dma_map(at, RAM, all, file, 0)),
+                0 => drop(give_ram(gpu, at, &[0; RAM as usize])),
                 _ => gpu.dma_unmap(at, RAM),
             }
         }
