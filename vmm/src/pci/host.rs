@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use mmio::{Access, Direction, VmId, Width};
+use mmio::{VmId, Width};
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 use tracing::debug;
@@ -12,18 +12,17 @@ use vm_allocator::{AddressAllocator, AllocPolicy};
 use vm_device::bus::{MmioAddress, MmioAddressOffset, PioAddress, PioAddressOffset};
 use vm_device::{DeviceMmio, DevicePio};
 
+use super::aperture::Aperture;
 use super::config::bar_register;
+use super::target::{Target, config_width, dword};
 use super::{BarChange, BarKind, BarSpec, PciDevice, Window};
 use crate::bus::{AddressSpace, BusError};
 use crate::layout;
 use crate::memory_slots::MemorySlots;
-use crate::vcpu;
 use crate::vm::{Doorbell, HostMemory, VmError, VmOps};
 
 /// Devices on the bus.
 const SLOTS: u8 = 32;
-/// Mechanism #1: the address register is enabled.
-const ADDRESS_ENABLE: u32 = 1 << 31;
 /// Ports of the address register; the data register follows.
 const ADDRESS_PORTS: u16 = 4;
 /// What a read of nothing yields.
@@ -257,11 +256,7 @@ impl PciHost {
         if base < start || base.checked_add(spec.size).is_none_or(|last| last > end) {
             return Err(PlaceError::OutsideWindow);
         }
-        let aperture = Arc::new(Aperture {
-            vm: self.vm_id,
-            device: Arc::clone(device),
-            spec,
-        });
+        let aperture = Arc::new(Aperture::new(self.vm_id, Arc::clone(device), spec.bar));
         match spec.kind {
             BarKind::Io => self.space.add_pio(base as u16, spec.size as u16, aperture),
             _ => self.space.add_mmio(base, spec.size, aperture),
@@ -330,55 +325,6 @@ impl PciHost {
     }
 }
 
-/// A place in configuration space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Target {
-    bus: u8,
-    slot: u8,
-    function: u8,
-    offset: u16,
-}
-
-impl Target {
-    /// From the address register and the byte of the data register.
-    fn from_address(address: u32, byte: u16) -> Option<Self> {
-        (address & ADDRESS_ENABLE != 0).then_some(Target {
-            bus: (address >> 16) as u8,
-            slot: (address >> 11 & 0x1f) as u8,
-            function: (address >> 8 & 7) as u8,
-            offset: (address & 0xfc) as u16 + byte,
-        })
-    }
-
-    /// From an offset into the memory-mapped space of bus 0.
-    fn from_ecam(offset: u64) -> Self {
-        Target {
-            bus: (offset >> 20) as u8,
-            slot: (offset >> 15 & 0x1f) as u8,
-            function: (offset >> 12 & 7) as u8,
-            offset: (offset & 0xfff) as u16,
-        }
-    }
-
-    /// The slot, if the bus and the function exist.
-    fn device(self) -> Option<u8> {
-        (self.bus == 0 && self.function == 0).then_some(self.slot)
-    }
-}
-
-/// The width of an access to configuration space: at most 4 bytes, aligned.
-fn config_width(offset: u16, len: usize) -> Option<Width> {
-    let width = Width::from_len(len)?;
-    (len <= 4 && usize::from(offset) % len == 0).then_some(width)
-}
-
-fn dword(data: &[u8]) -> u32 {
-    data.iter()
-        .take(4)
-        .rev()
-        .fold(0, |value, byte| value << 8 | u32::from(*byte))
-}
-
 impl DevicePio for PciHost {
     fn pio_read(&self, _base: PioAddress, offset: PioAddressOffset, data: &mut [u8]) {
         let address = self.address.load(Ordering::Relaxed);
@@ -434,87 +380,13 @@ impl DeviceMmio for PciHost {
     }
 }
 
-/// A placed BAR: turns bus accesses into the device's.
-struct Aperture {
-    vm: VmId,
-    device: Arc<dyn PciDevice>,
-    spec: BarSpec,
-}
-
-impl Aperture {
-    fn access(&self, offset: u64, width: Width, direction: Direction) -> Access {
-        Access {
-            vm: self.vm,
-            vcpu: vcpu::current(),
-            bar: self.spec.bar,
-            offset,
-            width,
-            direction,
-        }
-    }
-
-    fn read(&self, offset: u64, data: &mut [u8]) {
-        for (at, width) in pieces(offset, data.len()) {
-            let value = self
-                .device
-                .read(&self.access(offset + at as u64, width, Direction::Read));
-            let len = width.bytes();
-            data[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
-        }
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) {
-        for (at, width) in pieces(offset, data.len()) {
-            let len = width.bytes();
-            let mut value = [0; 8];
-            value[..len].copy_from_slice(&data[at..at + len]);
-            let access = self.access(offset + at as u64, width, Direction::Write);
-            self.device.write(&access, u64::from_le_bytes(value));
-        }
-    }
-}
-
-/// Splits `len` bytes at `offset` into accesses that are aligned to their width.
-pub(crate) fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (usize, Width)> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let left = len - at;
-        let position = offset + at as u64;
-        let width = [Width::Qword, Width::Dword, Width::Word, Width::Byte]
-            .into_iter()
-            .find(|width| width.bytes() <= left && position.is_multiple_of(width.bytes() as u64))?;
-        let piece = (at, width);
-        at += width.bytes();
-        Some(piece)
-    })
-}
-
-impl DevicePio for Aperture {
-    fn pio_read(&self, _base: PioAddress, offset: PioAddressOffset, data: &mut [u8]) {
-        self.read(u64::from(offset), data);
-    }
-
-    fn pio_write(&self, _base: PioAddress, offset: PioAddressOffset, data: &[u8]) {
-        self.write(u64::from(offset), data);
-    }
-}
-
-impl DeviceMmio for Aperture {
-    fn mmio_read(&self, _base: MmioAddress, offset: MmioAddressOffset, data: &mut [u8]) {
-        self.read(offset, data);
-    }
-
-    fn mmio_write(&self, _base: MmioAddress, offset: MmioAddressOffset, data: &[u8]) {
-        self.write(offset, data);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use mmio::Bar;
+    use mmio::{Access, Bar};
 
     use super::*;
     use crate::bus::BusView;
+    use crate::pci::target::ADDRESS_ENABLE;
     use crate::pci::{ConfigSpace, Identity};
     use crate::vm::testing::TestVm;
 

@@ -1,15 +1,17 @@
 //! PCI: one bus, its host bridge, and what a device on it must offer.
 
+mod aperture;
 mod config;
 mod function;
 mod host;
 mod msi;
 mod msix;
 mod root;
+mod target;
 
+pub(crate) use aperture::pieces;
 pub use config::{BarChange, BarKind, BarSpec, Command, ConfigSpace, Identity};
 pub use function::{FunctionDevice, SlotInterrupts};
-pub(crate) use host::pieces;
 pub use host::{PciError, PciHost};
 pub use msix::Msix;
 pub use root::HostBridge;
