@@ -36,6 +36,11 @@ use crate::virtio::{Block, DiskOptions, Rng, VirtioDevice, VirtioPci};
 use crate::vm::{HostMemory, KvmVm, VmError, VmOps, call};
 use crate::{layout, logging};
 
+/// Least RAM of a guest.
+const LEAST_MEMORY: u64 = 16 << 20;
+/// RAM comes in such steps, so that it can be made of huge pages.
+const MEMORY_UNIT: u64 = 2 << 20;
+
 /// What to build.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
@@ -72,6 +77,9 @@ pub enum MachineError {
     /// No memory for the guest.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// Less memory than a kernel needs, or not whole pages.
+    #[error("{0} bytes of memory: at least 16 MiB in steps of 2 MiB are needed")]
+    MemorySize(u64),
     /// Memory and BARs together are beyond what the processor can address.
     #[error("{0} bytes of memory do not fit the processor's {1} address bits")]
     MemoryTooLarge(u64, u32),
@@ -102,7 +110,7 @@ pub enum MachineError {
     #[error(transparent)]
     Gpu(#[from] GpuError),
     /// Its console cannot be had.
-    #[error("Cannot open the console {0:?}")]
+    #[error("Cannot open the console {0}")]
     Console(ConsolePlace, #[source] io::Error),
     /// Threads, events or signals could not be had.
     #[error("Cannot set up the machine's threads")]
@@ -284,8 +292,12 @@ fn switches(gpu: Option<&GpuConfig>) -> Switches {
     switches
 }
 
-/// Refuses memory whose BAR window lies beyond the physical address width.
+/// Refuses memory too small for a kernel, and memory whose BAR window lies beyond the physical
+/// address width.
 fn check_size(vm: &KvmVm, memory: u64) -> Result<(), MachineError> {
+    if memory < LEAST_MEMORY || !memory.is_multiple_of(MEMORY_UNIT) {
+        return Err(MachineError::MemorySize(memory));
+    }
     let supported = call(
         "read the supported CPUID",
         vm.kvm().get_supported_cpuid(KVM_MAX_CPUID_ENTRIES),

@@ -115,6 +115,7 @@ const BUILD: &[i64] = &[
     libc::SYS_epoll_create1,
     libc::SYS_eventfd2,
     libc::SYS_fallocate,
+    libc::SYS_flock,
     libc::SYS_fstat,
     libc::SYS_ftruncate,
     libc::SYS_getdents64,

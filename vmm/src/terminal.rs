@@ -1,4 +1,5 @@
-//! The operator's terminal: raw while a guest has it, as it was before afterwards.
+//! The operator's terminal: raw while a guest has it, as it was before afterwards, also when the
+//! process dies of an error of its own.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -7,6 +8,15 @@ use parking_lot::Mutex;
 
 /// The settings to go back to.
 static SAVED: Mutex<Option<libc::termios>> = Mutex::new(None);
+
+/// Signals by which a process dies at once, without a chance to drop anything.
+const DEADLY: [i32; 5] = [
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGSEGV,
+];
 
 /// Keeps the terminal raw until it is dropped.
 #[derive(Debug)]
@@ -35,6 +45,9 @@ impl RawTerminal {
         raw.c_cc[libc::VMIN] = 1;
         raw.c_cc[libc::VTIME] = 0;
         *SAVED.lock() = Some(before);
+        for signal in DEADLY {
+            restore_at(signal)?;
+        }
         set_attributes(libc::STDIN_FILENO, &raw)?;
         Ok(Some(RawTerminal(())))
     }
@@ -54,6 +67,24 @@ pub fn restore() {
     {
         // There is nobody left to tell.
         let _ = set_attributes(libc::STDIN_FILENO, &before);
+    }
+}
+
+/// Puts the terminal back when `signal` comes, before it does what it does to a process.
+fn restore_at(signal: i32) -> io::Result<()> {
+    extern "C" fn handle(signal: i32) {
+        restore();
+        // SAFETY: any thread may raise a signal; the handler is gone by now.
+        unsafe { libc::raise(signal) };
+    }
+    // SAFETY: a sigaction of zeros is a valid value: no flags, nothing blocked.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handle as extern "C" fn(i32) as usize;
+    action.sa_flags = libc::SA_RESETHAND | libc::SA_ONSTACK;
+    // SAFETY: `action` is complete, and its handler calls only what signal handlers may.
+    match unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -18,6 +18,11 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use crate::layout;
 use crate::memory::GuestMemory;
 
+/// Where the magic of a bzImage's setup header is.
+///
+/// Source: Linux `Documentation/arch/x86/boot.rst`.
+const SETUP_MAGIC_AT: u64 = 0x202;
+
 /// Why a guest cannot be started.
 #[derive(Debug, Error)]
 pub enum BootError {
@@ -29,7 +34,10 @@ pub enum BootError {
         /// Why not.
         source: io::Error,
     },
-    /// The kernel is in no format that is known here, or does not fit.
+    /// The kernel is in no format that is known here.
+    #[error("{} is neither a bzImage nor an ELF file", .0.display())]
+    Format(PathBuf),
+    /// The kernel does not fit, or its file is damaged.
     #[error("Cannot load the kernel")]
     Kernel(#[source] loader::Error),
     /// The kernel lacks the entry point that an ELF file needs.
@@ -121,18 +129,22 @@ fn load_kernel(
     path: &Path,
     memory: &GuestMemory,
 ) -> Result<KernelLoaderResult, BootError> {
-    let mut magic = [0; 4];
-    file.read_exact(&mut magic)
-        .and_then(|()| file.rewind())
+    let mut head = Vec::new();
+    file.by_ref()
+        .take(SETUP_MAGIC_AT + 4)
+        .read_to_end(&mut head)
+        .and_then(|_| file.rewind())
         .map_err(|source| BootError::Read {
             path: path.into(),
             source,
         })?;
     let floor = Some(GuestAddress(layout::HIGH_MEMORY));
-    if &magic == b"\x7fELF" {
+    if head.starts_with(b"\x7fELF") {
         Elf::load(memory, None, file, floor)
-    } else {
+    } else if head.get(SETUP_MAGIC_AT as usize..) == Some(b"HdrS") {
         BzImage::load(memory, None, file, floor)
+    } else {
+        return Err(BootError::Format(path.into()));
     }
     .map_err(BootError::Kernel)
 }
@@ -208,7 +220,7 @@ mod tests {
             cmdline: String::new(),
         };
 
-        assert!(matches!(load(&source, &memory), Err(BootError::Kernel(_))));
+        assert!(matches!(load(&source, &memory), Err(BootError::Format(_))));
     }
 
     #[test]

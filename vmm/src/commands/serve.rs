@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use event_manager::{EventOps, Events, MutEventSubscriber};
-use gpu_model::Slot;
+use gpu_model::{MOST_VGPUS, Slot};
 use vmm_sys_util::epoll::EventSet;
 
 use super::sharing::{self, Shared, Source};
@@ -30,7 +30,7 @@ pub struct Args {
     gpu: Source,
 
     /// Virtual GPUs.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_VGPUS)))]
     vgpus: u16,
 
     /// Where the sockets are made: vgpu0, vgpu1, …, removed at the end.

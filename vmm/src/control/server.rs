@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +44,8 @@ impl ControlServer {
     pub fn bind(path: &Path, fleet: Arc<Fleet>) -> io::Result<Self> {
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                if UnixStream::connect(path).is_ok() {
+                let file = std::fs::symlink_metadata(path)?;
+                if !file.file_type().is_socket() || UnixStream::connect(path).is_ok() {
                     return Err(error);
                 }
                 std::fs::remove_file(path)?;
@@ -214,5 +216,15 @@ mod tests {
 
         let error = ControlServer::bind(&path, fleet).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn file_that_is_no_socket_is_left_alone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+
+        let error = ControlServer::bind(file.path(), fleet()).unwrap_err();
+
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(file.path().exists());
     }
 }

@@ -1,6 +1,7 @@
 //! Between the operator's standard streams and the guest's serial port.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -34,6 +35,15 @@ pub enum ConsolePlace {
     Lines(String),
     /// A file, which is replaced.
     File(PathBuf),
+}
+
+impl fmt::Display for ConsolePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConsolePlace::Terminal | ConsolePlace::Lines(_) => f.write_str("on the terminal"),
+            ConsolePlace::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 impl ConsolePlace {

@@ -1,6 +1,6 @@
 //! Disks (virtio 1.2, section 5.2) in raw files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -112,11 +112,25 @@ pub struct Block {
 
 impl Block {
     /// Opens the image, a file or a disk of the host; a last sector that is not whole is not used.
+    /// Who writes to an image has it alone; others may share it.
     pub fn open(options: &DiskOptions) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(!options.read_only)
             .open(&options.path)?;
+        let locked = match options.read_only {
+            true => file.try_lock_shared(),
+            false => file.try_lock(),
+        };
+        match locked {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other(
+                    "It is another machine's, or given twice: only ,ro can be shared",
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
         // The metadata of a disk of the host do not tell its length.
         let capacity = file.seek(SeekFrom::End(0))? / SECTOR;
         Ok(Block {
@@ -341,6 +355,21 @@ mod tests {
                 Status::Failed as u8
             );
         }
+    }
+
+    #[test]
+    fn image_that_is_written_to_has_one_user() {
+        let (file, block) = disk(false);
+        let open = |read_only| {
+            let path = file.path().into();
+            Block::open(&DiskOptions { path, read_only })
+        };
+
+        assert!(open(false).is_err() && open(true).is_err());
+        drop(block);
+        let first = open(true).unwrap();
+        assert!(open(true).is_ok() && open(false).is_err());
+        drop(first);
     }
 
     #[test]
