@@ -20,6 +20,7 @@ mod process;
 pub mod rig;
 mod session;
 mod testbed;
+mod vmlinux;
 
 pub use card::{Card, CardOptions};
 pub use dmesg::{Dmesg, Severity};

@@ -21,13 +21,15 @@ pub const INITRAMFS: &str = "/guest/initramfs.cpio";
 /// not take a processor for stuck that stores a page table at the pace of an emulated hypervisor.
 pub const PARAMETERS: &str = "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic nowatchdog";
 
-/// What the outer machine needs for KVM, for handing out devices and for a disk.
+/// What the outer machine needs for KVM, for handing out devices, for a disk, and for one in its
+/// memory.
 const MODULES: &[&str] = &[
     "kvm-amd",
     "vfio-pci",
     "vfio_iommu_type1",
     "virtio_pci",
     "virtio_blk",
+    "brd",
 ];
 
 /// Huge pages of a machine with a card: the RAM of the guest that [`run_guest`] starts, and some.

@@ -19,15 +19,16 @@ use crate::{
 };
 
 /// Cases that only `cargo xtask e2e NAME` runs: `ablation` and `soak` take many minutes under
-/// emulation, `vfio` has not been run to its end yet, `two-vms`, `sched` and `hostile` run two
-/// machines at once, `opencl-vgpu`, `opencl-vmm` and `glcompute-vgpu` repeat what was run on the card
-/// where `vgpu` and `vmm` have been, `compute-faults` waits for time-outs, and `piglit` runs 5000
-/// programs.
+/// emulation, `vfio` has not been run to its end yet, `two-vms`, `sched`, `hostile` and `multi` run
+/// two machines at once, `opencl-vgpu`, `opencl-vmm`, `glcompute-vgpu` and `vgpu-stress` repeat what
+/// was run on the card where `vgpu` and `vmm` have been, `compute-faults` waits for time-outs, and
+/// `piglit` runs 5000 programs.
 const BY_NAME_ONLY: &[&str] = &[
     "ablation",
     "compute-faults",
     "glcompute-vgpu",
     "hostile",
+    "multi",
     "opencl-vgpu",
     "opencl-vmm",
     "piglit",
@@ -35,6 +36,7 @@ const BY_NAME_ONLY: &[&str] = &[
     "soak",
     "two-vms",
     "vfio",
+    "vgpu-stress",
 ];
 
 /// How many checks passed and failed.

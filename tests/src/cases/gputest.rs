@@ -8,7 +8,7 @@ use crate::{Outcome, Step, StepResult};
 /// Memory of the card for most groups.
 const VRAM_MIB: u32 = 512;
 /// Memory of a card that is to be short of it.
-const STRESSED_VRAM_MIB: u32 = 128;
+pub const STRESSED_VRAM_MIB: u32 = 128;
 
 /// Channels, buffers, copies and semaphores.
 pub fn copy(context: &Context<'_>) -> Result<String> {

@@ -5,6 +5,7 @@ mod compute_faults;
 mod corpus;
 mod gputest;
 mod hostile;
+mod multi;
 mod opencl;
 mod probe;
 mod reload;
@@ -110,6 +111,11 @@ pub const CASES: &[Case] = &[
         run: gputest::stress,
     },
     Case {
+        name: "vgpu-stress",
+        about: "the same on a virtual GPU",
+        run: vgpu::stress,
+    },
+    Case {
         name: "sched",
         about: "two guests with unlike work share the card under a scheduler with time slices",
         run: sched::run,
@@ -128,6 +134,11 @@ pub const CASES: &[Case] = &[
         name: "vmm",
         about: "gpuvm run boots stock guests on KVM, with the whole card and with a virtual GPU",
         run: vmm::run,
+    },
+    Case {
+        name: "multi",
+        about: "several guests of one gpuvm run share a card, and an operator steers them",
+        run: multi::run,
     },
     Case {
         name: "vfio",

@@ -3,12 +3,21 @@
 use anyhow::Result;
 
 use super::{Context, gputest, quiet};
-use crate::Step;
+use crate::{Outcome, Step};
 
 /// How often.
 const CYCLES: u32 = 4;
+/// The step behind the cycles.
+const LAST: &str = "last";
 
 /// Every time round, the driver copies, goes and comes back.
+pub fn run(context: &Context<'_>) -> Result<String> {
+    let outcome = context.run_on_card(512, steps(CYCLES), 300)?;
+    quiet(&outcome)?;
+    verdict(&outcome, CYCLES)
+}
+
+/// The steps of so many `cycles`, behind which the driver copies once more.
 ///
 /// Among what it does is to move a buffer, without which 6.12 cannot leave a GF100 in peace. It
 /// has no copy engine there (see `EXCUSED` of `dmesg.rs`), so the methods that bind its copy object
@@ -18,21 +27,33 @@ const CYCLES: u32 = 4;
 /// bind goes out with the fence, to an engine in reset, and neither arrives. (K612
 /// `nouveau_drm.c nouveau_accel_fini`, `nouveau_bo9039.c nvc0_bo_move_init`.) The first move
 /// submits the bind in time.
-pub fn run(context: &Context<'_>) -> Result<String> {
+pub fn steps(cycles: u32) -> Vec<Step> {
     let cases = "copy/kernel-moves copy/within-vram sync/interrupts";
     let script = format!(
         "gputest {cases} && modprobe -r nouveau && [ ! -e /dev/dri/renderD128 ] && \
          modprobe nouveau && [ -e /dev/dri/renderD128 ]"
     );
-    let mut steps: Vec<Step> = (1..=CYCLES)
-        .map(|n| Step::new(&format!("cycle-{n}"), script.clone()))
-        .collect();
-    steps.push(Step::new("last", format!("gputest {cases}")));
-    let names: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
-    let outcome = context.run_on_card(512, steps, 300)?;
-    for name in &names {
-        gputest::verdict(&outcome, name)?;
+    let all = names(cycles).into_iter();
+    all.map(|name| match &name[..] {
+        LAST => Step::new(LAST, format!("gputest {cases}")),
+        cycle => Step::new(cycle, script.clone()),
+    })
+    .collect()
+}
+
+/// What became of [`steps`].
+///
+/// # Errors
+///
+/// One of them failed.
+pub fn verdict(outcome: &Outcome, cycles: u32) -> Result<String> {
+    for name in names(cycles) {
+        gputest::verdict(outcome, &name)?;
     }
-    quiet(&outcome)?;
-    Ok(format!("{CYCLES} cycles"))
+    Ok(format!("{cycles} cycles"))
+}
+
+fn names(cycles: u32) -> Vec<String> {
+    let cycles = (1..=cycles).map(|n| format!("cycle-{n}"));
+    cycles.chain([LAST.to_owned()]).collect()
 }

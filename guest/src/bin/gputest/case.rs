@@ -31,6 +31,8 @@ pub struct Context {
     pub device: Option<PathBuf>,
     /// Whether cases that can go on for long do.
     pub large: bool,
+    /// How many channels clients may have at once.
+    pub channels: usize,
 }
 
 /// The reason why a case does not apply here.

@@ -130,10 +130,10 @@ pub struct Scene {
     bystander: Channel,
 }
 
-/// Submits what brings a fault about. The kernel may have killed the channel for it before the
-/// call is back, which then fails for want of the channel.
-fn provoke(channel: &mut Channel, push: &Push, buffers: &[(&Buffer, Access)]) -> Result<()> {
-    match channel.submit(push, buffers) {
+/// What became of a submission that brings a fault about. The kernel may have killed the channel
+/// for it before the call is back, which then fails for want of the channel.
+fn provoked(result: guest::Result<()>) -> Result<()> {
+    match result {
         Err(error) if error.errno() == Some(libc::ENODEV) => Ok(()),
         result => Ok(result?),
     }
@@ -142,7 +142,7 @@ fn provoke(channel: &mut Channel, push: &Push, buffers: &[(&Buffer, Access)]) ->
 impl Scene {
     /// Submits what brings the fault about.
     pub fn provoke(&mut self, push: &Push, buffers: &[(&Buffer, Access)]) -> Result<()> {
-        provoke(&mut self.victim, push, buffers)
+        provoked(self.victim.submit(push, buffers))
     }
 
     pub fn new(context: &Context) -> Result<Scene> {
@@ -300,9 +300,8 @@ fn semaphore_address(context: &Context) -> Result<()> {
 fn fetch_address(context: &Context) -> Result<()> {
     let scene = Scene::new(context)?;
     let commands = Buffer::new(&scene.device, Domain::Gart, PAGE)?;
-    scene
-        .victim
-        .submit_buffer(&commands, NOWHERE - commands.address(), 64, &[])?;
+    let offset = NOWHERE - commands.address();
+    provoked(scene.victim.submit_buffer(&commands, offset, 64, &[]))?;
     let parts = ["[PFIFO]", "[PT_NOT_PRESENT]", &page_digits(NOWHERE)];
     scene.aftermath(&parts, Fate::Killed)
 }
@@ -437,7 +436,7 @@ fn repeated(context: &Context) -> Result<()> {
         let mut push = Push::new();
         engine.attach(&channel, &mut push)?;
         engine.linear(&mut push, NOWHERE, target.address(), 64);
-        provoke(&mut channel, &push, &[])?;
+        provoked(channel.submit(&push, &[]))?;
         log.wait_for(&["[PT_NOT_PRESENT]"], REPORT)?;
         wait_until("The channel's death", REPORT, || channel.is_dead())?;
         if let Ok(()) = channel.submit(&push, &[]) {

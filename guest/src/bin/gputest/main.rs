@@ -38,6 +38,9 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("stress", stress::CASES),
 ];
 
+/// The hardware has 128 channels, of which the kernel keeps two.
+const ALL_CHANNELS: usize = 120;
+
 /// Tests a GF100 through the nouveau DRM interface.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -58,6 +61,10 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1)]
     patience: u32,
 
+    /// Channels that clients may have: a virtual GPU can have fewer than the card
+    #[arg(long, value_name = "N", default_value_t = ALL_CHANNELS)]
+    channels: usize,
+
     /// Runs one case in this process
     #[arg(long, hide = true, value_name = "NAME")]
     run: Option<String>,
@@ -76,6 +83,7 @@ fn main() -> ExitCode {
     let context = Context {
         device: arguments.device,
         large: arguments.large,
+        channels: arguments.channels,
     };
     if let Some(job) = arguments.worker {
         return worker::work(&context, job);

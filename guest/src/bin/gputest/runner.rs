@@ -96,6 +96,7 @@ pub fn itself(context: &Context) -> Command {
     if context.large {
         command.arg("--large");
     }
+    command.arg("--channels").arg(context.channels.to_string());
     command
 }
 
