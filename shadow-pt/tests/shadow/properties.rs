@@ -182,28 +182,34 @@ proptest! {
 
     #[test]
     fn runs_lead_where_walks_lead(
+        wide in any::<bool>(),
+        ram in any::<bool>(),
         pages in proptest::collection::vec((0u64..40, 0u64..6, any::<bool>(), any::<bool>()), 0..60),
         (start, len) in (0u64..48 << 12, 0u64..48 << 12),
     ) {
         let mut rig = Rig::default();
+        let (aperture, at): (_, fn(u64) -> GuestAddress) = match ram {
+            true => (Aperture::SysCoherent, GuestAddress::Ram),
+            false => (Aperture::Vram, GuestAddress::Vram),
+        };
         let table = |page: u64| Some(TablePointer {
-            aperture: Aperture::Vram,
+            aperture,
             address: page << 12,
             volatile: false,
         });
-        rig.put(GuestAddress::Vram(0x1_0000), Pde::new(table(0x80), table(0x100)).0);
+        rig.put(at(0x1_0000), Pde::new(table(0x80), table(0x100)).0);
         for (index, page, large, read_only) in pages {
             let flags = if read_only { 5 } else { 1 };
-            let (at, page) = match large {
-                true => (0x8_0000 + index % 2 * 8, page << 5),
+            let (entry, page) = match large {
+                true => (0x8_0000 + index % 4 * 8, page << 5),
                 false => (0x10_0000 + index * 8, page + index),
             };
-            rig.put(GuestAddress::Vram(at), flags | page << 4);
+            rig.put(at(entry), flags | page << 4);
         }
         let space = AddressSpace {
-            directory: GuestAddress::Vram(0x1_0000),
+            directory: at(0x1_0000),
             limit: (1 << 40) - 1,
-            geometry: Geometry::default(),
+            geometry: if wide { Geometry::Large64K } else { Geometry::Large128K },
         };
         let mut runs = Vec::new();
         space.runs(&mut rig.memories, &rig.policy, start, len, |run| runs.push(run));
