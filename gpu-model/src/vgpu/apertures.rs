@@ -9,7 +9,6 @@ use mmio::regs::{PRAMIN, pbus};
 use shadow_pt::{AddressSpace, GuestAddress, Walker};
 
 use super::VirtualGpu;
-use super::memory::GEOMETRY;
 use crate::aggregator::Event;
 
 /// Bytes of a page.
@@ -103,7 +102,7 @@ impl VirtualGpu {
                 .and_then(|at| {
                     let base = vram.load_wide(at + instance::PAGE_DIR_BASE);
                     let limit = vram.load_wide(at + instance::ADDR_LIMIT);
-                    AddressSpace::new(base, limit, GEOMETRY)
+                    AddressSpace::new(base, limit, self.geometry())
                 });
             window = space.map_or(Window::Nothing, |space| {
                 Window::Space(Box::new(Walker::new(space)))

@@ -23,7 +23,8 @@ use crate::vram::Vram;
 const MOST_REGIONS: usize = 256;
 const PAGE: u64 = 0x1000;
 
-/// The page size that the card is set to; nouveau sets no other.
+/// The page size that the card is set to, for all machines; nouveau sets no other unless it is told
+/// to.
 pub const GEOMETRY: Geometry = Geometry::Large128K;
 
 /// A guest's RAM: what of it the card may reach, and the files that it is in.
@@ -157,6 +158,8 @@ pub struct Around<'a> {
     pub counters: &'a Counters,
     /// How it is done.
     pub optimisations: Optimisations,
+    /// The page size that the guest set.
+    pub geometry: Geometry,
 }
 
 impl Around<'_> {
@@ -296,9 +299,13 @@ impl Memory {
     }
 
     /// The directory of the card's for the guest's directory that `base` (of an instance block)
-    /// names, up to date: it has a user more. `None` if there can be none.
+    /// names, up to date: it has a user more. `None` if there can be none, as for a guest that set
+    /// another page size than the card's.
     pub fn attach(&mut self, around: &Around<'_>, base: u64) -> Option<(GuestAddress, u64)> {
         let directory = AddressSpace::new(base, 0, GEOMETRY)?.directory;
+        if around.geometry != GEOMETRY {
+            return None;
+        }
         if !self.spaces.contains_key(&directory) {
             let shadow = Shadow::new(
                 directory,

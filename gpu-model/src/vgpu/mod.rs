@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use mmio::layout::pagetable::Geometry;
 use mmio::policy::{Policy, rule};
 use mmio::regs::pfb::VmFlush;
 use mmio::regs::pmc::{Enable, Intr};
@@ -184,6 +185,15 @@ impl VirtualGpu {
             times: &self.times,
             counters: &self.counters,
             optimisations: self.optimisations(),
+            geometry: self.geometry(),
+        }
+    }
+
+    /// The page size that the guest set. Its BARs follow it; the card's is that of all machines.
+    fn geometry(&self) -> Geometry {
+        match self.file.read(pfb::MMU_CTRL.offset()) & LARGE_64K {
+            0 => Geometry::Large128K,
+            _ => Geometry::Large64K,
         }
     }
 

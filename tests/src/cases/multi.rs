@@ -90,7 +90,10 @@ const STEPS: &[(&str, &str)] = &[
     (
         "counters",
         r#"
-        count() { ctl --vm $1 counters | grep -o "\"$2[^:]*: [0-9]*" | head -n1 | grep -o '[0-9]*$'; }
+        # Of all channels together.
+        count() {
+            ctl --vm $1 counters | grep "\"$2[{\"]" | sed 's/.*: //' | awk '{ n += $1 } END { print n + 0 }'
+        }
         for vm in vm0 vm1; do
             before=$(count $vm gpu_doorbells_total); goes_on $vm
             [ "$(count $vm gpu_doorbells_total)" -gt "$before" ] || die "$vm rings no doorbells"

@@ -2,6 +2,7 @@
 
 mod accesses;
 mod hostile;
+mod pages;
 mod rig;
 mod script;
 mod stuck;
