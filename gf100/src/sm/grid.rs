@@ -30,6 +30,8 @@ use crate::{
 const LOOK: Duration = Duration::from_micros(200);
 /// Programs that are kept decoded.
 const PROGRAMS: usize = 64;
+/// Instructions of all programs that are kept, about 80 bytes each; a longer one is kept alone.
+const KEPT_INSTRUCTIONS: usize = 1 << 17;
 /// Bytes of a constant buffer at most.
 const MAX_CONSTANTS: u32 = 64 << 10;
 
@@ -152,6 +154,13 @@ pub struct Multiprocessors {
 struct Cached {
     key: (u64, u64, u32, u32),
     program: Program,
+}
+
+impl Cached {
+    /// Instructions that it keeps.
+    fn len(&self) -> usize {
+        self.program.insts().len()
+    }
 }
 
 impl Multiprocessors {
@@ -289,15 +298,18 @@ impl Multiprocessors {
         let mut programs = self.programs.lock();
         let known = programs.iter().position(|cached| cached.key == key);
         if let Some(at) = known {
-            if programs[at].program.insts().len() == env.program.insts().len() {
+            if programs[at].len() == env.program.insts().len() {
                 return;
             }
             programs.remove(at);
         }
-        if programs.len() >= PROGRAMS {
-            programs.remove(0);
-        }
         let program = env.program.clone();
+        let mut kept: usize = programs.iter().map(Cached::len).sum();
+        while !programs.is_empty()
+            && (programs.len() >= PROGRAMS || kept + program.insts().len() > KEPT_INSTRUCTIONS)
+        {
+            kept -= programs.remove(0).len();
+        }
         programs.push(Cached { key, program });
     }
 }
