@@ -46,7 +46,7 @@ pub struct Environment {
     /// Textures and samplers.
     pub headers: Arc<Headers>,
     /// The program.
-    pub program: Program,
+    pub program: Arc<Program>,
     /// Its machine code, unless it is only interpreted.
     pub code: Option<Arc<Compiled>>,
     /// The rows of its uniforms.
@@ -121,9 +121,17 @@ struct Run {
     /// What was made for CTAs and is free, and how many were made. No more are than threads are at
     /// work at once.
     spare: Mutex<(Vec<Cta>, u64)>,
-    /// Helpers at work.
-    busy: Mutex<usize>,
+    helpers: Mutex<Helpers>,
     idle: Condvar,
+}
+
+/// The threads that help the one that runs a grid.
+#[derive(Default)]
+struct Helpers {
+    /// Who comes now may help. Nobody waits for those who come late.
+    wanted: bool,
+    /// At work.
+    busy: usize,
 }
 
 /// A grid that was launched: it may be run, paused, and run again on any thread.
@@ -153,7 +161,7 @@ pub struct Multiprocessors {
 /// A program with what it belongs to.
 struct Cached {
     key: (u64, u64, u32, u32),
-    program: Program,
+    program: Arc<Program>,
 }
 
 impl Cached {
@@ -205,7 +213,7 @@ impl Multiprocessors {
                 failure: Mutex::new(None),
                 suspended: Mutex::default(),
                 spare: Mutex::default(),
-                busy: Mutex::new(0),
+                helpers: Mutex::default(),
                 idle: Condvar::new(),
             }),
         })
@@ -228,27 +236,21 @@ impl Multiprocessors {
         // Each thread's CTA has local memory of its own.
         let threads = work.min(run.env.lock().launch.local_areas());
         let helpers = self.pool.helpers().min(threads.saturating_sub(1) as usize);
+        run.helpers.lock().wanted = helpers > 0;
         for n in 0..helpers {
-            *run.busy.lock() += 1;
             let helper = run.clone();
-            let spawned = self.pool.spawn(n, move || {
-                helper.work(n as u32 + 1, || false);
-                *helper.busy.lock() -= 1;
-                helper.idle.notify_all();
-            });
-            if !spawned {
-                *run.busy.lock() -= 1;
-            }
+            self.pool.spawn(n, move || helper.help(n as u32 + 1));
         }
         run.work(0, || pause.asked());
-        let mut busy = run.busy.lock();
-        while *busy > 0 {
+        let mut helpers = run.helpers.lock();
+        helpers.wanted = false;
+        while helpers.busy > 0 {
             if pause.asked() {
                 run.stop.store(true, Ordering::Relaxed);
             }
-            run.idle.wait_for(&mut busy, LOOK);
+            run.idle.wait_for(&mut helpers, LOOK);
         }
-        drop(busy);
+        drop(helpers);
         self.remember(&run.env.lock());
         if let Some(failure) = *run.failure.lock() {
             return Outcome::Failed(failure);
@@ -271,11 +273,11 @@ impl Multiprocessors {
     }
 
     /// The program of a launch, if its code is what it was; else an empty one.
-    fn cached(&self, launch: &Launch) -> Program {
+    fn cached(&self, launch: &Launch) -> Arc<Program> {
         let key = Self::key(launch);
         let mut programs = self.programs.lock();
         let Some(at) = programs.iter().position(|cached| cached.key == key) else {
-            return Program::new(launch.gpr_alloc);
+            return Arc::new(Program::new(launch.gpr_alloc));
         };
         let mut client = Client::new(self.memory.clone(), Privilege::User);
         let current = client.bind(launch.instance).is_ok()
@@ -287,7 +289,7 @@ impl Multiprocessors {
             true => programs[at].program.clone(),
             false => {
                 programs.remove(at);
-                Program::new(launch.gpr_alloc)
+                Arc::new(Program::new(launch.gpr_alloc))
             }
         }
     }
@@ -343,9 +345,12 @@ impl Run {
         if known(&env.program) && env.uniform.len() == env.program.uniforms().len() {
             return Ok(env.clone());
         }
-        let mut program = env.program.clone();
         let base = env.launch.code_address;
-        let extended = program.extend(address, &mut Code { client, base });
+        let mut program = env.program.clone();
+        let extended = match known(&program) {
+            true => Ok(()),
+            false => Arc::make_mut(&mut program).extend(address, &mut Code { client, base }),
+        };
         let trap = |error| {
             Failure::Trap(super::launch::Trap {
                 error,
@@ -379,6 +384,20 @@ impl Run {
             uniform,
         });
         Ok(env.clone())
+    }
+
+    /// Helps, unless the others are done without.
+    fn help(&self, multiprocessor: u32) {
+        {
+            let mut helpers = self.helpers.lock();
+            if !helpers.wanted {
+                return;
+            }
+            helpers.busy += 1;
+        }
+        self.work(multiprocessor, || false);
+        self.helpers.lock().busy -= 1;
+        self.idle.notify_all();
     }
 
     /// Runs CTAs on the calling thread until there is none, or until somebody says stop.

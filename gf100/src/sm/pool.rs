@@ -37,10 +37,11 @@ impl Pool {
         self.workers.len()
     }
 
-    /// Has `job` done on helper `n`; `false` if there is no such helper.
-    pub fn spawn(&self, n: usize, job: impl FnOnce() + Send + 'static) -> bool {
-        self.workers
-            .get(n)
-            .is_some_and(|worker| worker.lock().send(Box::new(job)).is_ok())
+    /// Has `job` done on helper `n`, if there is such a helper.
+    pub fn spawn(&self, n: usize, job: impl FnOnce() + Send + 'static) {
+        if let Some(worker) = self.workers.get(n) {
+            // A helper ends with the pool, not before.
+            let _ = worker.lock().send(Box::new(job));
+        }
     }
 }
