@@ -379,7 +379,7 @@ impl Run {
             code: self
                 .compiler
                 .as_ref()
-                .map(|compiler| compiler.code(&program)),
+                .and_then(|compiler| compiler.code(&program)),
             program,
             uniform,
         });

@@ -22,7 +22,7 @@ impl Compiler {
     }
 
     /// The code of a program.
-    pub fn code(&self, _program: &Program) -> std::sync::Arc<Code> {
+    pub fn code(&self, _program: &Program) -> Option<std::sync::Arc<Code>> {
         match *self {}
     }
 

@@ -98,8 +98,11 @@ impl Compiler {
         })
     }
 
-    /// The code of a program, whether there is any yet or not.
-    pub fn code(&self, program: &Program) -> Arc<Code> {
+    /// The code of a program, whether there is any yet or not; nothing for one that is too long.
+    pub fn code(&self, program: &Program) -> Option<Arc<Code>> {
+        if program.insts().len() > MAX_INSTRUCTIONS {
+            return None;
+        }
         let mut programs = self.programs.lock();
         let at = programs.iter().position(|code| code.is_of(program));
         let code = match at {
@@ -110,7 +113,7 @@ impl Compiler {
             programs.remove(0);
         }
         programs.push(code.clone());
-        code
+        Some(code)
     }
 
     /// Makes what has become worth it.
@@ -129,9 +132,6 @@ impl Compiler {
     }
 
     fn compile<I: Isa>(&self, code: &Code, program: &Program, full: bool) -> Option<Placed> {
-        if program.insts().len() > MAX_INSTRUCTIONS {
-            return None;
-        }
         let mut context = Context::new();
         context.func.signature = translate::signature(&[I64, I32], true);
         translate::translate(
