@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ptr::NonNull;
 use std::time::Duration;
 
 use mmio::{Bar, RegId};
@@ -68,13 +67,6 @@ pub trait Card: Send + Sync {
     fn vram_write(&self, address: u64, data: &[u8]) -> bool {
         let _ = (address, data);
         false
-    }
-
-    /// Where `len` bytes of video memory at `address` are in this process, in one piece and for as
-    /// long as the card lives, if they are.
-    fn vram_ptr(&self, address: u64, len: u64) -> Option<NonNull<u8>> {
-        let _ = (address, len);
-        None
     }
 
     /// Clears `len` bytes of video memory at `address`, if the card has a quicker way to that than

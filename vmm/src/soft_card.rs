@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -138,11 +137,6 @@ impl Card for SoftCard {
     fn vram_write(&self, address: u64, data: &[u8]) -> bool {
         self.card.vram_write(address, data);
         true
-    }
-
-    fn vram_ptr(&self, address: u64, len: u64) -> Option<NonNull<u8>> {
-        let len = usize::try_from(len).ok()?;
-        self.card.memory().vram().host_ptr(address, len)
     }
 
     fn scrub(&self, address: u64, len: u64) -> bool {

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -111,10 +110,6 @@ impl Card for QuickGuest {
 
     fn vram_write(&self, address: u64, data: &[u8]) -> bool {
         self.card.vram_write(address, data)
-    }
-
-    fn vram_ptr(&self, address: u64, len: u64) -> Option<NonNull<u8>> {
-        self.card.vram_ptr(address, len)
     }
 
     fn scrub(&self, address: u64, len: u64) -> bool {
