@@ -200,13 +200,25 @@ fn rules(sandbox: Sandbox) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompile
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![argument_lacks(2, libc::PROT_EXEC as u64)?]);
     }
+    if sandbox == Sandbox::Process {
+        // But for the software card, which reserves what it compiles into when it is made.
+        let code = SeccompRule::new(vec![
+            equal(2, (libc::PROT_READ | libc::PROT_EXEC) as u64)?,
+            equal(3, libc::MAP_SHARED as u64)?,
+        ])?;
+        rules.entry(libc::SYS_mmap).or_default().push(code);
+    }
     Ok(rules)
 }
 
 /// Argument `index` is `value`, in the low half that the kernel looks at.
+fn equal(index: u8, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+}
+
+/// A rule of that alone.
 fn argument_is(index: u8, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
-    let condition = SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
-    SeccompRule::new(vec![condition])
+    SeccompRule::new(vec![equal(index, value)?])
 }
 
 /// None of `bits` is set in argument `index`.
@@ -273,8 +285,8 @@ mod tests {
         .unwrap()
     }
 
-    fn map(protection: i32) -> i64 {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    fn map(protection: i32, sharing: i32) -> i64 {
+        let flags = sharing | libc::MAP_ANONYMOUS;
         // SAFETY: a new mapping at an address that the kernel chooses.
         let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
         at as i64
@@ -296,9 +308,41 @@ mod tests {
     #[test]
     fn nobody_gets_executable_memory() {
         for sandbox in [Sandbox::Process, Sandbox::Vcpu, Sandbox::Io] {
-            let executable = || map(libc::PROT_READ | libc::PROT_EXEC);
+            let executable = || map(libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE);
             assert_eq!(under(sandbox, executable), Err(libc::EXDEV));
-            assert_eq!(under(sandbox, || map(libc::PROT_READ)), Ok(()));
+            let readable = || map(libc::PROT_READ, libc::MAP_PRIVATE);
+            assert_eq!(under(sandbox, readable), Ok(()));
+        }
+    }
+
+    #[test]
+    fn the_card_gets_room_for_its_code_and_nobody_else() {
+        let file = || {
+            // SAFETY: the name is a terminated string.
+            let fd = unsafe { libc::memfd_create(c"code".as_ptr(), libc::MFD_CLOEXEC) };
+            let protection = libc::PROT_READ | libc::PROT_EXEC;
+            // SAFETY: a new mapping at an address that the kernel chooses.
+            let at = unsafe {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    4096,
+                    protection,
+                    libc::MAP_SHARED,
+                    fd,
+                    0,
+                )
+            };
+            at as i64
+        };
+        assert_eq!(under(Sandbox::Process, file), Ok(()));
+        let writable = || {
+            let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+            map(all, libc::MAP_SHARED)
+        };
+        assert_eq!(under(Sandbox::Process, writable), Err(libc::EXDEV));
+        let shared = || map(libc::PROT_READ | libc::PROT_EXEC, libc::MAP_SHARED);
+        for sandbox in [Sandbox::Vcpu, Sandbox::Io] {
+            assert_eq!(under(sandbox, shared), Err(libc::EXDEV));
         }
     }
 
