@@ -131,7 +131,8 @@ fn done(job: &Job, steps: &[StepResult]) -> Result<Done> {
     let mut results = guests
         .iter()
         .map(|steps| work::result(steps, Counters::new()))
-        .collect::<Result<Vec<_>>>()?;
+        .collect::<Result<Vec<_>>>()
+        .with_context(|| format!("The VMM ended with status {}", outer.status))?;
     outer.succeeded()?;
     ensure!(
         results.len() == usize::from(job.guests),
@@ -406,12 +407,12 @@ mod tests {
         let error = done(&job, &steps[..3]).unwrap_err().to_string();
         assert_eq!(error, "Of 2 guests 1 came to their work");
         steps[4].status = 7;
+        let error = format!("{:#}", done(&job, &steps).unwrap_err());
         assert!(
-            done(&job, &steps)
-                .unwrap_err()
-                .to_string()
-                .contains("bench failed")
+            error.starts_with("The VMM ended with status 0: "),
+            "{error}"
         );
+        assert!(error.contains("bench failed"), "{error}");
     }
 
     #[test]
