@@ -51,10 +51,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         )?;
         return Ok(ExitCode::SUCCESS);
     }
-    match narrowed(client.call(&request)?, &args.only) {
+    let text = match narrowed(client.call(&request)?, &args.only) {
         Reply::Error(reason) => bail!("The machine refused: {reason}"),
-        Reply::Text(text) => print!("{text}"),
-        reply => println!("{}", serde_json::to_string_pretty(&reply)?),
+        Reply::Text(text) => text,
+        reply => serde_json::to_string_pretty(&reply)? + "\n",
+    };
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Who reads, as `grep -q`, has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        result => result.context("Cannot print the answer")?,
     }
     Ok(ExitCode::SUCCESS)
 }
