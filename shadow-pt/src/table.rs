@@ -99,12 +99,8 @@ impl Table {
         for (n, seen) in self.seen.chunks_mut(CHUNK).enumerate() {
             let offset = (n * CHUNK) as u64 * ENTRY_SIZE;
             let readable = self.readable.saturating_sub(n * CHUNK).min(seen.len());
-            if readable > 0 {
-                let from = self.key.at.offset(offset);
-                vm.memory.read_block(from, &mut seen[..readable]);
-                report.ptes_scanned += readable as u64;
-                report.words_read += 2 * readable as u64;
-            }
+            let from = self.key.at.offset(offset);
+            scan(vm.memory, from, &mut seen[..readable], report);
             let shadow = &mut shadow[..seen.len()];
             translate(vm.policy, seen, self.key.shift, shadow, report);
             let at = self.block.address + offset;
@@ -130,12 +126,8 @@ impl Table {
         for (n, seen) in self.seen.chunks_mut(CHUNK).enumerate() {
             let offset = (n * CHUNK) as u64 * ENTRY_SIZE;
             let readable = self.readable.saturating_sub(n * CHUNK).min(seen.len());
-            if readable > 0 {
-                let from = self.key.at.offset(offset);
-                vm.memory.read_block(from, &mut seen[..readable]);
-                report.ptes_scanned += readable as u64;
-                report.words_read += 2 * readable as u64;
-            }
+            let from = self.key.at.offset(offset);
+            scan(vm.memory, from, &mut seen[..readable], report);
             let shadow = &mut now[..seen.len()];
             translate(vm.policy, seen, self.key.shift, shadow, report);
             let page = self.block.address + offset;
@@ -193,9 +185,7 @@ impl Table {
             let seen = &mut self.seen[page * CHUNK..self.readable.min((page + 1) * CHUNK)];
             let now = &mut now[..seen.len()];
             let offset = (page * CHUNK) as u64 * ENTRY_SIZE;
-            vm.memory.read_block(self.key.at.offset(offset), now);
-            report.ptes_scanned += now.len() as u64;
-            report.words_read += 2 * now.len() as u64;
+            scan(vm.memory, self.key.at.offset(offset), now, report);
             for run in Differences::new(seen, now) {
                 let entries = &mut shadow[run.clone()];
                 let guest = &now[run.clone()];
@@ -208,6 +198,18 @@ impl Table {
             }
             seen.copy_from_slice(now);
         }
+    }
+}
+
+/// Reads a guest's entries in one block, if there are any.
+fn scan<M>(memory: &mut M, at: GuestAddress, entries: &mut [u64], report: &mut Report)
+where
+    M: GuestTables + ?Sized,
+{
+    if !entries.is_empty() {
+        memory.read_block(at, entries);
+        report.ptes_scanned += entries.len() as u64;
+        report.words_read += 2 * entries.len() as u64;
     }
 }
 
