@@ -22,8 +22,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Rounds of each measurement that last as long as they should. The best one counts: what a busy
 /// host takes away from one is not the card's.
 const ROUNDS: u32 = 3;
-/// Operations of which the latency is taken.
-const SAMPLES: usize = 300;
+/// Operations of a round of which the latency is taken.
+const SAMPLES: usize = 100;
 /// The kinds of waiting.
 const WAITS: [&str; 2] = ["poll", "interrupt"];
 
@@ -97,7 +97,13 @@ pub fn measure(arguments: &CopyArguments) -> Result<()> {
         let operation = engine.map_or("host", Engine::name);
         for wait in WAITS {
             progress(&mut report, format!("{operation} {wait} latency"))?;
-            let times = latency(&mut channel, engine, &memory, wait)?;
+            let rounds = (0..ROUNDS).map(|_| latency(&mut channel, engine, &memory, wait));
+            let rounds = rounds.collect::<Result<Vec<_>>>()?;
+            let median = |times: &Vec<f64>| times[times.len() / 2];
+            let best = rounds
+                .into_iter()
+                .min_by(|a, b| median(a).total_cmp(&median(b)));
+            let times = best.context("No round was measured")?;
             report.add(Line::Latency(Latency {
                 operation,
                 wait,
@@ -178,7 +184,7 @@ fn bandwidth(
     Ok(best)
 }
 
-/// Times of small operations in microseconds, sorted.
+/// Times of a round of small operations in microseconds, sorted.
 fn latency(
     channel: &mut Channel,
     engine: Option<Engine>,
