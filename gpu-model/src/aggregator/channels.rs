@@ -165,8 +165,8 @@ impl Aggregator {
 
     /// The channels that the dispatcher wants killed.
     pub(super) fn expelled(&self) -> Vec<Owner> {
-        let rows = self.table.lock().0;
-        let expelled = rows.iter().filter(|row| row.expelled);
+        let table = self.table.lock();
+        let expelled = table.0.iter().filter(|row| row.expelled);
         expelled.filter_map(|row| row.owner).collect()
     }
 

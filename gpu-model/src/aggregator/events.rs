@@ -122,7 +122,10 @@ impl Aggregator {
         }
         if pending.contains(pfifo::Intr::ENGINE) {
             // The card says which engine, not for whom.
-            let busy = self.busy_machines();
+            let busy = match self.layout.vgpus() {
+                1 => 1,
+                _ => self.busy_machines(),
+            };
             let source = card.get(pfifo::ENGINE_INTR_SOURCE);
             for engine in (0..16).filter(|engine| source >> engine & 1 != 0) {
                 let register = pfifo::ENGINE_INTR.offset() + 4 * engine as u32;
