@@ -254,16 +254,17 @@ impl VirtualGpu {
 
     /// Looks at the doorbells of all channels whose control pages are mapped, and brings what the
     /// card says of their progress there. Somebody has to call this again and again while
-    /// doorbells are polled or direct.
-    pub fn poll_doorbells(&self) {
+    /// doorbells are polled or direct. Whether one had been rung.
+    pub fn poll_doorbells(&self) -> bool {
         let _turn = self.doorbells.turn();
-        self.look_at_doorbells(self.ringing());
+        self.look_at_doorbells(self.ringing())
     }
 
-    fn look_at_doorbells(&self, ringing: Ringing) {
+    fn look_at_doorbells(&self, ringing: Ringing) -> bool {
         if ringing == Ringing::Trapped {
-            return;
+            return false;
         }
+        let mut any = false;
         for guest in 0..pfifo::CHANNELS {
             let Some(chid) = self.live(guest) else {
                 continue;
@@ -271,11 +272,13 @@ impl VirtualGpu {
             let put = self.stored_put(ringing, guest, chid);
             if put != self.doorbells.put(guest) {
                 self.doorbell(ringing, guest, chid, put);
+                any = true;
             }
             if ringing == Ringing::Polled {
                 self.show_progress(guest, chid);
             }
         }
+        any
     }
 
     /// Brings what the card says of a channel's progress to the guest's own page.

@@ -4,13 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gpu_model::{Optimisations, VirtualGpu};
 
-/// How often it looks: a doorbell waits that long at most. Shorter than most exits cost where there
-/// is no hardware for them, and seldom enough to leave the processor to the guests.
+/// How often it looks while no doorbell comes. Seldom enough to leave the processor to the guests.
 const LOOK: Duration = Duration::from_micros(50);
+/// How long it looks all the time after one came: the next one mostly follows the end of the work that
+/// this one was for, and to sleep costs more than a doorbell's exit would where timers are late.
+const EAGER: Duration = Duration::from_millis(1);
 /// How often it looks whether it has to.
 const REST: Duration = Duration::from_millis(20);
 
@@ -31,15 +33,22 @@ impl Poller {
         let thread = thread::Builder::new().name("doorbells".into()).spawn({
             let stop = Arc::clone(&stop);
             move || {
+                let mut last: Option<Instant> = None;
                 while !stop.load(Ordering::Acquire) {
                     let mut wanted = false;
                     for vgpu in &vgpus {
                         if polls(vgpu.optimisations()) {
                             wanted = true;
-                            vgpu.poll_doorbells();
+                            if vgpu.poll_doorbells() {
+                                last = Some(Instant::now());
+                            }
                         }
                     }
-                    thread::sleep(if wanted { LOOK } else { REST });
+                    match last {
+                        // Whoever else can run does.
+                        Some(last) if last.elapsed() < EAGER => thread::yield_now(),
+                        _ => thread::sleep(if wanted { LOOK } else { REST }),
+                    }
                 }
             }
         })?;
