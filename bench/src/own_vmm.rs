@@ -14,7 +14,7 @@ use e2e::{Initramfs, Machine, Running, Step, StepResult, Supervised, debian, nes
 
 use crate::control::samples_in;
 use crate::lab::{Done, Lab, PCIE, Witness};
-use crate::plan::{Job, Mode, Suite};
+use crate::plan::{Job, Suite};
 use crate::record::{Counters, ENGINE_TIME};
 use crate::work;
 
@@ -81,9 +81,12 @@ fn script(job: &Job, places: &Places<'_>) -> String {
     if job.suite == Suite::Rodinia {
         run += &format!(" --disk {disk},ro");
     }
-    run += &match &job.mode {
-        Mode::Passthrough => " --mode passthrough".to_owned(),
-        Mode::Fv(opt) => format!(" --mode fv --opt {opt} --sched {}", job.sched),
+    run += &match job.mode.options() {
+        None => " --mode passthrough".to_owned(),
+        Some((opt, track)) => {
+            let sched = &job.sched;
+            format!(" --mode fv --opt {opt} --track {track} --sched {sched}")
+        }
     };
     run += &format!(" --vram {}M", vram(job));
     if job.pcie {
@@ -361,12 +364,12 @@ mod tests {
 
     #[test]
     fn job_becomes_a_command_line() {
-        let script = script_of(&job(Suite::Rodinia, "fv:bulk+incremental", 1));
+        let script = script_of(&job(Suite::Rodinia, "fv:bulk+incremental@ring", 1));
         for part in [
             "cat a b >initrd",
             "timeout 9 gpuvm run --kernel k",
             "--disk /dev/vda,ro",
-            "--mode fv --opt bulk,incremental --sched drr",
+            "--mode fv --opt bulk,incremental --track ring --sched drr",
         ] {
             assert!(script.contains(part), "{part} is missing in {script}");
         }

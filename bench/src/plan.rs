@@ -142,8 +142,19 @@ impl FromStr for Load {
 pub enum Mode {
     /// All of it.
     Passthrough,
-    /// A virtual GPU, with these optimisations as `--opt` takes them.
+    /// A virtual GPU, with these optimisations as `--opt` takes them and, behind an `@`, what
+    /// `--track` takes.
     Fv(String),
+}
+
+impl Mode {
+    /// Of a virtual GPU, what `--opt` and `--track` take.
+    pub fn options(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Passthrough => None,
+            Self::Fv(opt) => Some(opt.split_once('@').unwrap_or((opt, "auto"))),
+        }
+    }
 }
 
 impl fmt::Display for Mode {

@@ -11,7 +11,7 @@ use e2e::{Card, CardOptions, Device, Machine, Outcome, debian};
 
 use crate::control::Control;
 use crate::lab::{Done, Lab, PCIE};
-use crate::plan::{Job, Mode, Suite};
+use crate::plan::{Job, Suite};
 use crate::record::Sample;
 use crate::work;
 
@@ -35,14 +35,12 @@ pub fn run(lab: &Lab<'_>, job: &Job) -> Result<Done> {
             options.arguments.extend([name.into(), cost.to_string()]);
         }
     }
-    if let Mode::Fv(opt) = &job.mode {
+    if let Some((opt, track)) = job.mode.options() {
         options.vgpus = job.guests;
-        options
-            .arguments
-            .extend(["--stats".into(), "--opt".into(), opt.clone()]);
-        options
-            .arguments
-            .extend(["--sched".into(), job.sched.clone()]);
+        let chosen = [
+            "--stats", "--opt", opt, "--track", track, "--sched", &job.sched,
+        ];
+        options.arguments.extend(chosen.map(String::from));
         if job.suite == Suite::Sharing {
             options.arguments.push("--control".into());
             options.arguments.push(control.display().to_string());

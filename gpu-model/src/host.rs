@@ -13,12 +13,15 @@ use crate::card::Card;
 use crate::optimisations::Optimisations;
 use crate::partition::Layout;
 use crate::submission::{Direct, Dispatcher};
+use crate::tracking::Tracking;
 use crate::vgpu::{Slot, VirtualGpu};
 
 /// How often the threads look at the clock when the card is quiet.
 const TICK: Duration = Duration::from_millis(100);
-/// How often the engines are looked at while they work.
+/// How often the engines are looked at while they work for one of several machines; and for the only
+/// one, where nobody's share depends on it and each look takes a processor from the machine.
 const SAMPLE: Duration = Duration::from_millis(1);
+const SAMPLE_ALONE: Duration = Duration::from_millis(20);
 
 /// How a card is shared.
 pub struct Settings {
@@ -26,6 +29,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The switches of all machines at first.
     pub optimisations: Optimisations,
+    /// How it is known what machines stored to page tables.
+    pub tracking: Tracking,
     /// Who decides when the card works for whom.
     pub dispatcher: Arc<dyn Dispatcher>,
 }
@@ -38,6 +43,7 @@ impl Default for Settings {
             optimisations: Optimisations::LAZY_SHADOW
                 | Optimisations::INCREMENTAL
                 | Optimisations::BULK,
+            tracking: Tracking::default(),
             dispatcher: Arc::new(Direct),
         }
     }
@@ -66,6 +72,7 @@ impl Host {
         let Settings {
             limits,
             optimisations,
+            tracking,
             dispatcher,
         } = settings;
         let aggregator = Aggregator::new(card.clone(), layout, limits, dispatcher);
@@ -73,7 +80,8 @@ impl Host {
             .zip(slots)
             .take(aggregator.layout().vgpus().into())
             .map(|(n, slot)| {
-                VirtualGpu::new(aggregator.clone(), VmId(n), slot, optimisations).map(Arc::new)
+                let host = aggregator.clone();
+                VirtualGpu::new(host, VmId(n), slot, optimisations, tracking).map(Arc::new)
             })
             .collect::<io::Result<Arc<[_]>>>()?;
         let mut host = Self {
@@ -92,10 +100,14 @@ impl Host {
                 vgpus.iter().for_each(|vgpu| vgpu.reclaim());
             }
         })?;
+        let sample = match aggregator.layout().vgpus() {
+            1 => SAMPLE_ALONE,
+            _ => SAMPLE,
+        };
         let mut last = Instant::now();
         host.spawn("accounting", move || {
             if aggregator.await_work(TICK) {
-                std::thread::sleep(SAMPLE);
+                std::thread::sleep(sample);
                 aggregator.sample(last.elapsed().min(TICK));
             }
             last = Instant::now();

@@ -14,6 +14,7 @@ mod optimisations;
 mod partition;
 mod scheduled;
 mod submission;
+mod tracking;
 mod vgpu;
 mod vram;
 
@@ -25,4 +26,5 @@ pub use optimisations::{Optimisations, UnknownOptimisation};
 pub use partition::{Layout, MOST_VGPUS, Partition, PartitionError, VRAM_UNIT};
 pub use scheduled::Scheduled;
 pub use submission::{Activity, Direct, Dispatcher, Gate, Submission};
+pub use tracking::Tracking;
 pub use vgpu::{Mapper, Piece, Slot, VirtualGpu};

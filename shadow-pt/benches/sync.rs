@@ -12,8 +12,8 @@ use mmio::layout::pagetable::{
     Aperture, Geometry, LARGE_COUNT, Pde, Pte, SMALL_COUNT, TablePointer,
 };
 use shadow_pt::{
-    AddressSpace, Algorithm, CardTables, GuestAddress, GuestTables, PageTimes, RamRegion, Shadow,
-    TablePool, Translation, Untracked, Vm, Walker,
+    AddressSpace, Algorithm, CardTables, Guarded, GuestAddress, GuestTables, PageTimes, Patience,
+    RamRegion, Shadow, TablePool, Translation, Untracked, Vm, Walker, WriteTracker,
 };
 
 const MIB: u64 = 1 << 20;
@@ -77,13 +77,13 @@ struct Machine {
     memories: Memories,
     policy: Translation,
     pool: TablePool,
-    tracker: Option<PageTimes>,
+    tracker: Box<dyn WriteTracker>,
     shadow: Option<Shadow>,
 }
 
 impl Machine {
     /// Its tables are full, and it is in shadow.
-    fn new(tracker: Option<PageTimes>) -> Self {
+    fn new(tracker: Box<dyn WriteTracker>) -> Self {
         let mut machine = Self {
             memories: Memories {
                 vram: vec![0; (VRAM / 8) as usize],
@@ -147,10 +147,14 @@ impl Machine {
             memory: &mut self.memories,
             policy: &self.policy,
             pool: &mut self.pool,
-            tracker: match &self.tracker {
-                Some(times) => times,
-                None => &Untracked,
-            },
+            tracker: &*self.tracker,
+        }
+    }
+
+    /// The tracker decides, and that is in force.
+    fn settle(&self) {
+        if let Some(round) = self.tracker.settle() {
+            self.tracker.in_force(round);
         }
     }
 
@@ -166,14 +170,58 @@ impl Machine {
 /// Nothing changed since the last sync.
 #[divan::bench(args = ALGORITHMS)]
 fn nothing_changed(bencher: Bencher, algorithm: Algorithm) {
-    let mut machine = Machine::new(Some(PageTimes::new(VRAM)));
+    let mut machine = Machine::new(Box::new(PageTimes::new(VRAM)));
     bencher.bench_local(|| machine.sync(algorithm));
+}
+
+/// The ways to know what a guest stored.
+const WAYS: [&str; 4] = ["marks", "strict", "hybrid", "compare"];
+
+/// A tracker of that way, whose pages are on the side where they belong when most are quiet.
+fn tracked(way: &str) -> Machine {
+    let tracker: Box<dyn WriteTracker> = match way {
+        "marks" => Box::new(PageTimes::new(VRAM)),
+        "strict" => Box::new(Guarded::new(VRAM, Patience::STRICT)),
+        "hybrid" => Box::new(Guarded::new(VRAM, Patience::HYBRID)),
+        _ => Box::new(Untracked),
+    };
+    let mut machine = Machine::new(tracker);
+    for _ in 0..8 {
+        machine.settle();
+        machine.sync(Algorithm::Incremental);
+    }
+    machine
+}
+
+/// Nothing changed: what each tracker takes to say so.
+#[divan::bench(args = WAYS)]
+fn nothing_changed_by_tracker(bencher: Bencher, way: &str) {
+    let mut machine = tracked(way);
+    bencher.bench_local(|| machine.sync(Algorithm::Incremental));
+}
+
+/// Sixteen entries of one page changed, and the decision of the tracker that follows a flush.
+#[divan::bench(args = WAYS)]
+fn changed_by_tracker(bencher: Bencher, way: &str) {
+    let mut machine = tracked(way);
+    let mut kind = 0;
+    bencher.counter(ItemsCount::new(16_u64)).bench_local(|| {
+        kind ^= 0xfe;
+        for index in 0..16 {
+            let at = SMALL + index * 8;
+            machine.put(at, Pte(Machine::page(index)).with_kind(kind).0);
+            // A store that traps is marked by itself.
+            machine.tracker.mark(at, 8);
+        }
+        machine.sync(Algorithm::Incremental);
+        machine.settle();
+    });
 }
 
 /// Nothing changed, but only reading can tell.
 #[divan::bench]
 fn nothing_changed_untracked(bencher: Bencher) {
-    let mut machine = Machine::new(None);
+    let mut machine = Machine::new(Box::new(Untracked));
     let bytes = 0x1_0000 + TABLES * (SMALL_BYTES + LARGE_COUNT * 8);
     bencher
         .counter(BytesCount::new(bytes))
@@ -193,7 +241,7 @@ fn changed_apart(bencher: Bencher, count: u64) {
 }
 
 fn changed(bencher: Bencher, count: u64, step: u64) {
-    let mut machine = Machine::new(Some(PageTimes::new(VRAM)));
+    let mut machine = Machine::new(Box::new(PageTimes::new(VRAM)));
     // What the guest does is a small part of what is measured: it copies one of two versions.
     let start = (SMALL / 8) as usize;
     let range = start..start + (count * step) as usize;
@@ -206,9 +254,7 @@ fn changed(bencher: Bencher, count: u64, step: u64) {
     bencher.counter(ItemsCount::new(count)).bench_local(|| {
         machine.memories.vram[range.clone()].copy_from_slice(&versions[0]);
         versions.swap(0, 1);
-        if let Some(times) = &machine.tracker {
-            times.mark(SMALL, count * step * 8);
-        }
+        machine.tracker.mark(SMALL, count * step * 8);
         machine.sync(Algorithm::Incremental);
     });
 }
@@ -216,7 +262,7 @@ fn changed(bencher: Bencher, count: u64, step: u64) {
 /// All tables made anew.
 #[divan::bench]
 fn rebuild(bencher: Bencher) {
-    let mut machine = Machine::new(Some(PageTimes::new(VRAM)));
+    let mut machine = Machine::new(Box::new(PageTimes::new(VRAM)));
     let bytes = 0x1_0000 + TABLES * (SMALL_BYTES + LARGE_COUNT * 8);
     bencher
         .counter(BytesCount::new(bytes))
@@ -226,7 +272,7 @@ fn rebuild(bencher: Bencher) {
 /// A CPU's access through a BAR, in pages of which the walker remembers all or none.
 #[divan::bench(args = [64, 4096])]
 fn walk(bencher: Bencher, pages: u64) {
-    let mut machine = Machine::new(None);
+    let mut machine = Machine::new(Box::new(Untracked));
     let space = AddressSpace {
         directory: GuestAddress::Vram(DIRECTORY),
         limit: (1 << 40) - 1,

@@ -35,6 +35,6 @@ pub use guest::{CardTables, GuestAddress, GuestTables};
 pub use pool::{PoolExhausted, Retired, TablePool};
 pub use report::{Rejected, Report};
 pub use shadow::{Algorithm, Shadow, Vm};
-pub use tracker::{Epoch, PageTimes, Untracked, WriteTracker};
+pub use tracker::{Epoch, Guarded, PageTimes, Patience, Round, Untracked, WriteTracker};
 pub use translation::{RamRegion, Translation, TranslationError};
 pub use walk::{AddressSpace, Mapping, Run, WalkError, Walker};

@@ -253,11 +253,14 @@ impl Shadow {
             let mut entries = [0; CHUNK];
             let entries = &mut entries[..CHUNK.min(self.readable - first)];
             self.read_directory(first, entries, vm, report);
+            let before = changed.len();
             let both = self.seen[first..].iter().zip(entries.iter()).enumerate();
             changed.extend(
                 both.filter(|(_, (seen, now))| seen != now)
                     .map(|(n, (_, &now))| (first + n, Pde(now))),
             );
+            let at = self.guest.offset(first as u64 * ENTRY_SIZE);
+            vm.tracker.compared(at, changed.len() != before);
         }
         for &(index, entry) in &changed {
             self.point(index, entry, vm, report);

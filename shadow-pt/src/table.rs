@@ -185,7 +185,9 @@ impl Table {
             let seen = &mut self.seen[page * CHUNK..self.readable.min((page + 1) * CHUNK)];
             let now = &mut now[..seen.len()];
             let offset = (page * CHUNK) as u64 * ENTRY_SIZE;
-            scan(vm.memory, self.key.at.offset(offset), now, report);
+            let from = self.key.at.offset(offset);
+            scan(vm.memory, from, now, report);
+            vm.tracker.compared(from, seen != now);
             for run in Differences::new(seen, now) {
                 let entries = &mut shadow[run.clone()];
                 let guest = &now[run.clone()];
@@ -298,7 +300,7 @@ impl WrittenPages {
                 pages @ 1..64 => (1 << pages) - 1,
                 _ => !0,
             };
-            wanted & tracker.written(at.offset(group as u64 * GROUP_BYTES), since)
+            tracker.written(at.offset(group as u64 * GROUP_BYTES), wanted, since)
         });
         Self { masks, group: 0 }
     }

@@ -24,6 +24,7 @@ pub mod rootfs;
 pub mod seccomp;
 pub mod size;
 pub mod soft_card;
+pub mod store_rings;
 pub mod terminal;
 pub mod vcpu;
 pub mod vfio;

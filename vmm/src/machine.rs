@@ -27,13 +27,14 @@ use crate::memory_slots::MemorySlots;
 use crate::metrics::Metrics;
 use crate::pci::{HostBridge, PciError, PciHost};
 use crate::seccomp::SeccompMode;
+use crate::store_rings::StoreRings;
 use crate::vcpu::collected::CollectedWrites;
 use crate::vcpu::exit::ExitCounters;
 use crate::vcpu::gate::{Gate, install_kick_handler};
 use crate::vcpu::state::StateError;
 use crate::vcpu::{Team, Vcpu, cpuid, state};
 use crate::virtio::{Block, DiskOptions, Rng, VirtioDevice, VirtioPci};
-use crate::vm::{HostMemory, KvmVm, VmError, VmOps, call};
+use crate::vm::{HostMemory, KvmVm, StoreLog, VmError, VmOps, call};
 use crate::{layout, logging};
 
 /// Least RAM of a guest.
@@ -64,6 +65,8 @@ pub struct MachineConfig {
     pub disks: Vec<DiskOptions>,
     /// The GPU, if there is one.
     pub gpu: Option<GpuConfig>,
+    /// How stores of the guest to the GPU's memory are logged.
+    pub store_log: StoreLog,
     /// Whether threads are kept from system calls that they do not need.
     pub seccomp: SeccompMode,
 }
@@ -109,6 +112,12 @@ pub enum MachineError {
     /// There is no GPU for it.
     #[error(transparent)]
     Gpu(#[from] GpuError),
+    /// A log of stores would be late.
+    #[error(
+        "With several processors, --track ring needs a KVM without page-modification logging: load \
+         kvm_intel with pml=0"
+    )]
+    LateStoreLog,
     /// Its console cannot be had.
     #[error("Cannot open the console {0}")]
     Console(ConsolePlace, #[source] io::Error),
@@ -144,8 +153,11 @@ impl Machine {
     /// Builds the machine and lets it run.
     pub fn start(config: &MachineConfig) -> Result<Self, MachineError> {
         install_kick_handler()?;
-        let vm = Arc::new(KvmVm::new()?);
+        let vm = Arc::new(KvmVm::new(config.store_log)?);
         check_size(&vm, config.memory)?;
+        if config.store_log == StoreLog::Rings && config.cpus > 1 && !StoreRings::are_prompt() {
+            return Err(MachineError::LateStoreLog);
+        }
         let memory = memory::create(config.memory, config.pages)?;
         let slots = map_memory(&*vm, &memory)?;
         let end = Arc::new(EndSwitch::new()?);
@@ -200,6 +212,7 @@ impl Machine {
                 bus: space.view(),
                 counters: ExitCounters::new(&metrics, index),
                 collected: Arc::clone(&collected),
+                rings: vm.store_rings().cloned(),
                 gate: Arc::clone(&gate),
                 end: Arc::clone(&end),
             })

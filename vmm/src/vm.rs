@@ -1,6 +1,7 @@
 //! What the rest of the VMM asks of the hypervisor, and KVM as the one that does it.
 
 use std::io;
+use std::sync::Arc;
 
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
@@ -13,6 +14,7 @@ use thiserror::Error;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::layout;
+use crate::store_rings::StoreRings;
 
 /// Pins of the legacy interrupt controllers.
 const PIC_PINS: u32 = 8;
@@ -34,6 +36,9 @@ pub enum VmError {
     /// Interrupt routes do not fit the hypervisor's table.
     #[error("Too many interrupt routes")]
     TooManyRoutes,
+    /// It has no rings of stores.
+    #[error("This host's KVM has no dirty ring: leave --track ring out, or take another way")]
+    NoStoreRing(#[source] io::Error),
 }
 
 /// Names the call that failed.
@@ -54,6 +59,16 @@ pub struct HostMemory {
     pub read_only: bool,
     /// It is remembered which pages guests store to.
     pub log_stores: bool,
+}
+
+/// How stores of guests are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreLog {
+    /// By memory slot, a bit for each page.
+    #[default]
+    Slots,
+    /// By processor, an entry for each page that is stored to first.
+    Rings,
 }
 
 /// Writes to one address that signal an event instead of causing an exit.
@@ -85,6 +100,11 @@ pub trait VmOps: Send + Sync {
     /// Which pages of slot `slot`, which holds `memory` and logs stores, were stored to since this
     /// was asked: a bit each.
     fn stored_pages(&self, slot: u32, memory: HostMemory) -> Result<Vec<u64>, VmError>;
+    /// The rings with what all slots that log stores were stored to, if those logs are kept there
+    /// and not by slot.
+    fn store_rings(&self) -> Option<&Arc<StoreRings>> {
+        None
+    }
     /// Installs a doorbell.
     fn add_doorbell(&self, doorbell: &Doorbell) -> Result<(), VmError>;
     /// Removes a doorbell.
@@ -108,11 +128,12 @@ pub trait VmOps: Send + Sync {
 pub struct KvmVm {
     kvm: Kvm,
     fd: VmFd,
+    rings: Option<Arc<StoreRings>>,
 }
 
 impl KvmVm {
-    /// A machine without memory and processors.
-    pub fn new() -> Result<Self, VmError> {
+    /// A machine without memory and processors, which logs stores by slot, or in rings.
+    pub fn new(log: StoreLog) -> Result<Self, VmError> {
         let kvm = Kvm::new().map_err(VmError::Open)?;
         let fd = loop {
             match kvm.create_vm() {
@@ -135,7 +156,15 @@ impl KvmVm {
             ..Default::default()
         };
         call("create the timer", fd.create_pit2(timer))?;
-        Ok(KvmVm { kvm, fd })
+        let rings = match log {
+            StoreLog::Slots => None,
+            StoreLog::Rings => Some(StoreRings::new(&fd).map_err(VmError::NoStoreRing)?),
+        };
+        Ok(KvmVm {
+            kvm,
+            fd,
+            rings: rings.map(Arc::new),
+        })
     }
 
     /// The system-wide handle.
@@ -145,10 +174,14 @@ impl KvmVm {
 
     /// Creates virtual CPU `index`.
     pub fn create_vcpu(&self, index: u8) -> Result<VcpuFd, VmError> {
-        call(
+        let vcpu = call(
             "create a virtual CPU",
             self.fd.create_vcpu(u64::from(index)),
-        )
+        )?;
+        if let Some(rings) = &self.rings {
+            rings.add(&vcpu).map_err(VmError::NoStoreRing)?;
+        }
+        Ok(vcpu)
     }
 
     fn set_region(&self, slot: u32, memory: HostMemory, len: u64) -> Result<(), VmError> {
@@ -186,6 +219,10 @@ impl VmOps for KvmVm {
     fn stored_pages(&self, slot: u32, memory: HostMemory) -> Result<Vec<u64>, VmError> {
         let len = memory.len as usize;
         call("read a log of stores", self.fd.get_dirty_log(slot, len))
+    }
+
+    fn store_rings(&self) -> Option<&Arc<StoreRings>> {
+        self.rings.as_ref()
     }
 
     fn add_doorbell(&self, doorbell: &Doorbell) -> Result<(), VmError> {

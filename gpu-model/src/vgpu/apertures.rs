@@ -249,7 +249,7 @@ impl VirtualGpu {
             return false;
         };
         self.host.vram().write(at, data);
-        self.times.mark(address, data.len() as u64);
+        self.tracker.mark(address, data.len() as u64);
         true
     }
 }

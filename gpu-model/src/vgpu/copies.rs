@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use mmio::layout::pagetable::ENTRY_SIZE;
-use shadow_pt::{Epoch, GuestAddress, GuestTables, PageTimes, WriteTracker};
+use shadow_pt::{Epoch, GuestAddress, GuestTables, WriteTracker};
 
 use super::apertures::PAGE;
 
@@ -25,13 +25,13 @@ impl Copies {
         self.0.clear();
     }
 
-    /// `tables` as they are now, those in video memory from copies where `times` says that they
+    /// `tables` as they are now, those in video memory from copies where `tracker` says that they
     /// are good.
-    pub fn of<'a, T>(&'a mut self, tables: T, times: &'a PageTimes) -> Copied<'a, T> {
+    pub fn of<'a, T>(&'a mut self, tables: T, tracker: &'a dyn WriteTracker) -> Copied<'a, T> {
         Copied {
             tables,
-            now: times.collect(),
-            times,
+            now: tracker.collect(),
+            tracker,
             copies: self,
         }
     }
@@ -41,7 +41,7 @@ impl Copies {
 pub struct Copied<'a, T> {
     tables: T,
     copies: &'a mut Copies,
-    times: &'a PageTimes,
+    tracker: &'a dyn WriteTracker,
     now: Epoch,
 }
 
@@ -49,21 +49,18 @@ impl<T: GuestTables> Copied<'_, T> {
     fn page(&mut self, address: u64) -> &[u64; ENTRIES] {
         let at = GuestAddress::Vram(address);
         let copies = &mut self.copies.0;
-        if copies
-            .get(&address)
-            .is_some_and(|(since, _)| self.times.written(at, *since) & 1 != 0)
-        {
-            copies.remove(&address);
-        }
-        if copies.len() >= MOST_PAGES && !copies.contains_key(&address) {
-            copies.clear();
-        }
-        let (_, page) = copies.entry(address).or_insert_with(|| {
+        let copy = copies.get(&address);
+        if copy.is_none_or(|(since, _)| self.tracker.written(at, 1, *since) != 0) {
             let mut page = Box::new([0; ENTRIES]);
             self.tables.read_block(at, &mut *page);
-            (self.now, page)
-        });
-        page
+            self.tracker
+                .compared(at, copy.is_none_or(|(_, copy)| *copy != page));
+            if copies.len() >= MOST_PAGES && copy.is_none() {
+                copies.clear();
+            }
+            copies.insert(address, (self.now, page));
+        }
+        &copies[&address].1
     }
 }
 
@@ -89,6 +86,8 @@ impl<T: GuestTables> GuestTables for Copied<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use shadow_pt::PageTimes;
+
     use super::*;
 
     /// Entries that say where they are, plus a constant; counts what is read.

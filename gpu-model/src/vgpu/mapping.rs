@@ -147,11 +147,20 @@ impl VirtualGpu {
         }
     }
 
+    /// After a flush: where the tracker wants other stores to trap than before, they do from now on.
+    pub(super) fn settle_tracker(&self) {
+        let _one = self.settling.lock();
+        if let Some(round) = self.tracker.settle() {
+            self.remap_all();
+            self.tracker.in_force(round);
+        }
+    }
+
     fn collect_dirty(&self, mapper: &dyn Mapper) {
         let vram = &self.partition.vram;
         mapper.dirty(&mut |address, len| {
             if let Some(own) = address.checked_sub(vram.start) {
-                self.times.mark(own, len);
+                self.tracker.mark(own, len);
             }
         });
     }
@@ -175,7 +184,7 @@ impl VirtualGpu {
                         offset,
                         len: PAGE,
                         vram,
-                        read_only,
+                        read_only: read_only || self.tracker.traps(address),
                     },
                 );
             }
@@ -222,7 +231,7 @@ impl VirtualGpu {
                     copies.clear();
                 }
                 let tables = memory.tables(self.host.vram(), &self.partition);
-                let mut tables = copies.of(tables, &self.times);
+                let mut tables = copies.of(tables, &*self.tracker);
                 space.runs(&mut tables, memory.translation(), 0, size, |run| {
                     if let GuestAddress::Vram(address) = run.at {
                         add(run.va, address, run.len, run.read_only);

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Geometry};
 use shadow_pt::{
-    AddressSpace, Algorithm, CardTables, GuestAddress, GuestTables, PageTimes, RamRegion, Report,
-    Retired, Shadow, TablePool, Translation, TranslationError, Vm,
+    AddressSpace, Algorithm, CardTables, GuestAddress, GuestTables, RamRegion, Report, Retired,
+    Shadow, TablePool, Translation, TranslationError, Vm, WriteTracker,
 };
 
 use crate::aggregator::Aggregator;
@@ -152,8 +152,8 @@ pub struct Around<'a> {
     pub host: &'a Aggregator,
     /// The machine's part of it.
     pub partition: &'a Partition,
-    /// Which pages of its video memory it stored to.
-    pub times: &'a PageTimes,
+    /// Which pages of its video memory it may have stored to.
+    pub tracker: &'a dyn WriteTracker,
     /// Where work is counted.
     pub counters: &'a Counters,
     /// How it is done.
@@ -318,7 +318,7 @@ impl Memory {
                     },
                     policy: &self.translation,
                     pool: &mut self.pool,
-                    tracker: around.times,
+                    tracker: around.tracker,
                 },
             );
             let space = Space {
@@ -436,7 +436,7 @@ impl Memory {
                     },
                     policy: &self.translation,
                     pool: &mut self.pool,
-                    tracker: around.times,
+                    tracker: around.tracker,
                 },
             );
             around.host.flush_tlb(space.shadow.directory());

@@ -33,7 +33,7 @@ use mmio::regs::pmc::{Enable, Intr};
 use mmio::regs::{PRAMIN, PROM, board, falcon as falcons, pbus, pfb, pmc, ppci, ptimer};
 use mmio::{Bar, Hit, Kind, RegisterMap, Unit, VmId};
 use parking_lot::Mutex;
-use shadow_pt::PageTimes;
+use shadow_pt::WriteTracker;
 
 use self::apertures::Windows;
 use self::config_space::ConfigSpace;
@@ -54,6 +54,7 @@ use crate::card::{Protection, Registers};
 use crate::counters::{Counters, Range, Value};
 use crate::optimisations::Optimisations;
 use crate::partition::Partition;
+use crate::tracking::Tracking;
 
 /// Registers of PFIFO and its PBDMAs.
 const PFIFO: [std::ops::Range<u32>; 2] = [0x2000..0x4000, 0x4_0000..0x4_6000];
@@ -89,7 +90,11 @@ pub struct VirtualGpu {
     absent: AtomicBool,
     watch: Watch,
     mapped: Mutex<Mapped>,
-    times: PageTimes,
+    /// Which pages of the guest's video memory it may have stored to.
+    tracker: Box<dyn WriteTracker>,
+    tracking: Tracking,
+    /// The tracker's decisions come into force one by one.
+    settling: Mutex<()>,
     /// The guest may have left something in its memory: it stored to a BAR.
     touched: AtomicBool,
     /// The bits of [`Optimisations`].
@@ -108,6 +113,7 @@ impl VirtualGpu {
         vm: VmId,
         slot: Arc<dyn Slot>,
         optimisations: Optimisations,
+        tracking: Tracking,
     ) -> io::Result<Self> {
         let partition = host.layout().partition(vm);
         let interrupts = Arc::new(Interrupts::new(slot));
@@ -129,7 +135,9 @@ impl VirtualGpu {
             absent: AtomicBool::new(false),
             watch: Watch::new(partition.vram_size()),
             mapped: Mutex::default(),
-            times: PageTimes::new(partition.vram_size()),
+            tracker: tracking.tracker(partition.vram_size()),
+            tracking,
+            settling: Mutex::default(),
             touched: AtomicBool::new(true),
             optimisations: AtomicU32::new(optimisations.bits()),
             counters: host.counters(vm).clone(),
@@ -164,6 +172,11 @@ impl VirtualGpu {
         Optimisations::from_bits_truncate(self.optimisations.load(Ordering::Relaxed))
     }
 
+    /// How it knows what its guest stored to page tables.
+    pub fn tracking(&self) -> Tracking {
+        self.tracking
+    }
+
     /// How it does its work from now on.
     pub fn set_optimisations(&self, optimisations: Optimisations) {
         self.switch_doorbells(optimisations);
@@ -182,7 +195,7 @@ impl VirtualGpu {
         Around {
             host: &self.host,
             partition: &self.partition,
-            times: &self.times,
+            tracker: &*self.tracker,
             counters: &self.counters,
             optimisations: self.optimisations(),
             geometry: self.geometry(),
@@ -492,6 +505,7 @@ impl VirtualGpu {
                 for bar in self.behind(space) {
                     self.remap(bar);
                 }
+                self.settle_tracker();
                 false
             }
             // The state of the flush queue stays as it is at reset, as a flush is done at once.

@@ -6,3 +6,4 @@ mod reference;
 mod rig;
 mod script;
 mod sync;
+mod tracking;

@@ -3,7 +3,7 @@
 use mmio::layout::pagetable::{Aperture, Geometry, Pde, Pte};
 use shadow_pt::{
     Algorithm, CardTables, GuestAddress, GuestTables, PageTimes, RamRegion, Report, Retired,
-    Shadow, TablePool, Translation, Vm,
+    Shadow, TablePool, Translation, Vm, WriteTracker,
 };
 
 /// Bytes of the guest's video memory, which end within a large page.
@@ -86,7 +86,7 @@ pub struct Rig {
     pub memories: Memories,
     pub policy: Translation,
     pub pool: TablePool,
-    pub times: PageTimes,
+    pub tracker: Box<dyn WriteTracker>,
     pub geometry: Geometry,
 }
 
@@ -114,7 +114,7 @@ impl Rig {
             )
             .unwrap(),
             pool: TablePool::new(POOL_BASE, quota),
-            times: PageTimes::new(VRAM),
+            tracker: Box::new(PageTimes::new(VRAM)),
             geometry: Geometry::default(),
         }
     }
@@ -132,16 +132,21 @@ impl Rig {
             memory: &mut self.memories,
             policy: &self.policy,
             pool: &mut self.pool,
-            tracker: &self.times,
+            tracker: &*self.tracker,
+        }
+    }
+
+    /// The guest writes to its memory, which is seen.
+    pub fn put(&mut self, at: GuestAddress, entry: u64) {
+        self.put_unseen(at, entry);
+        if let GuestAddress::Vram(address) = at {
+            self.tracker.mark(address, 8);
         }
     }
 
     /// The guest writes to its memory.
-    pub fn put(&mut self, at: GuestAddress, entry: u64) {
+    pub fn put_unseen(&mut self, at: GuestAddress, entry: u64) {
         self.memories.guest[Memories::index(at)] = entry;
-        if let GuestAddress::Vram(address) = at {
-            self.times.mark(address, 8);
-        }
     }
 
     /// What the guest has there.

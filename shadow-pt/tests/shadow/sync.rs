@@ -300,7 +300,7 @@ fn algorithms_that_take_turns_know_what_the_others_did() {
 fn a_write_that_no_tracker_saw_is_found_by_reading_all() {
     let (mut rig, mut shadow) = machine(Algorithm::Incremental);
     put(&mut rig, TABLE + 6 * 8, Pte::new(Aperture::Vram, 0x8000).0);
-    rig.times = PageTimes::new(rig::VRAM);
+    rig.tracker = Box::new(PageTimes::new(rig::VRAM));
     let blind = Untracked;
     let mut vm = rig.vm();
     vm.tracker = &blind;

@@ -139,6 +139,9 @@ impl Args {
 
     /// The card, if it is shared, and what each of `guests` gets of it.
     fn gpus(&self, guests: usize) -> anyhow::Result<(Option<Shared>, Vec<Option<GpuConfig>>)> {
+        if self.gpu.is_none() || self.mode == Mode::Passthrough {
+            self.sharing.whole()?;
+        }
         match (&self.gpu, self.mode) {
             (None, _) => Ok((None, vec![None; guests])),
             (Some(Source::Soft), Mode::Passthrough) => {
@@ -201,6 +204,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             cpus: guest.cpus,
             disks: guest.disks.clone(),
             gpu,
+            store_log: args.sharing.store_log(),
             seccomp: args.seccomp,
         }
     };

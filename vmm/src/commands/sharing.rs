@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
 use gpu_model::{
-    Host, Layout, Limits, Optimisations, Scheduled, Settings, Slot, VRAM_UNIT, VirtualGpu,
+    Host, Layout, Limits, Optimisations, Scheduled, Settings, Slot, Tracking, VRAM_UNIT, VirtualGpu,
 };
 use mmio::VmId;
 use sched::{MILLISECOND, Policy};
@@ -16,6 +17,7 @@ use crate::gpu::HostCard;
 use crate::size::Size;
 use crate::soft_card::{PcieCost, SoftCard};
 use crate::vfio::{Address, Device, VfioCard};
+use crate::vm::StoreLog;
 
 /// Video memory for the shadow tables of each virtual GPU.
 const TABLES: u64 = 64 << 20;
@@ -34,6 +36,12 @@ pub struct Options {
     /// commas.
     #[arg(long, value_name = "NAME,…", default_value = "all")]
     opt: Optimisations,
+
+    /// How it is known which page tables a guest stored to: log (KVM's dirty log), ring (its dirty
+    /// rings), trap (page tables are mapped for loads only), compare (they are read again), hybrid
+    /// (trap or compare, page by page). For the optimisation incremental.
+    #[arg(long, value_enum, value_name = "WAY", default_value_t)]
+    track: Track,
 
     /// Kill a channel that blocks others for so many milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 2000)]
@@ -59,6 +67,35 @@ pub struct Options {
     /// Priorities of the machines, from the first on; 0 for the rest. The higher goes first.
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     priority: Vec<u8>,
+}
+
+/// How it is known which page tables a guest stored to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Track {
+    /// The way that costs least.
+    #[default]
+    Auto,
+    /// Stores to page tables exit.
+    Trap,
+    /// KVM's dirty log.
+    Log,
+    /// KVM's dirty rings.
+    Ring,
+    /// Page tables are read and compared.
+    Compare,
+    /// Stores to page tables that are seldom stored to exit; others are read and compared.
+    Hybrid,
+}
+
+impl Track {
+    const fn tracking(self) -> Tracking {
+        match self {
+            Self::Auto | Self::Log | Self::Ring => Tracking::Logged,
+            Self::Trap => Tracking::Trapped,
+            Self::Compare => Tracking::Compared,
+            Self::Hybrid => Tracking::Hybrid,
+        }
+    }
 }
 
 /// A card that is shared.
@@ -123,7 +160,36 @@ impl Options {
         if !local.is_empty() {
             bail!("Not available over vfio-user, where every access is a message: {local}");
         }
+        match self.track {
+            Track::Auto | Track::Compare => {}
+            // Every store exits anyway.
+            Track::Trap => self.track = Track::Auto,
+            Track::Log | Track::Ring | Track::Hybrid => {
+                bail!("Over vfio-user, where no store passes unseen, --track is trap or compare")
+            }
+        }
         Ok(self)
+    }
+
+    /// How machines of this process are to log stores.
+    pub fn store_log(&self) -> StoreLog {
+        match self.track {
+            Track::Ring => StoreLog::Rings,
+            _ => StoreLog::Slots,
+        }
+    }
+
+    /// The options where guests have whole cards.
+    ///
+    /// # Errors
+    ///
+    /// One that makes no sense there.
+    pub fn whole(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.track == Track::Auto,
+            "--track is for virtual GPUs: a guest with the whole card has no shadow tables"
+        );
+        Ok(())
     }
 
     /// A new software card, shared between the machines in `slots`.
@@ -155,6 +221,7 @@ impl Options {
                 hang: Duration::from_millis(self.hang_ms),
             },
             optimisations: self.opt,
+            tracking: self.track.tracking(),
             ..Settings::default()
         };
         let scheduler = self.scheduler(vgpus)?;

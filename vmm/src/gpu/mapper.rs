@@ -16,6 +16,7 @@ use tracing::debug;
 
 use crate::memory_slots::MemorySlots;
 use crate::metrics::{Counter, Metrics};
+use crate::store_rings::StoreRings;
 use crate::vm::{HostMemory, VmOps};
 
 const PAGE: u64 = 0x1000;
@@ -179,6 +180,35 @@ impl SlotMapper {
         }
     }
 
+    /// As [`Mapper::dirty`], by the rings of the machine. A slot that is gone meanwhile was told as
+    /// lost.
+    fn dirty_in(&self, rings: &StoreRings, found: &mut dyn FnMut(u64, u64)) {
+        let mut stored = Vec::new();
+        let whole = rings.take(&mut |page| stored.push(page)).is_err();
+        if stored.is_empty() && !whole {
+            return;
+        }
+        for side in &self.bars {
+            let map = side.map.lock();
+            for slot in map.slots.values().filter(|slot| slot.memory.log_stores) {
+                let Piece { vram, len, .. } = slot.piece;
+                if whole {
+                    // Stores may have come without an entry.
+                    found(vram, len);
+                    continue;
+                }
+                // They are in order.
+                let first = stored.partition_point(|&(number, _)| number < slot.number);
+                let own = stored[first..].iter();
+                for (_, page) in own.take_while(|(number, _)| *number == slot.number) {
+                    if page * PAGE < len {
+                        found(vram + page * PAGE, PAGE);
+                    }
+                }
+            }
+        }
+    }
+
     fn heat(&self, side: &Side, offset: u64) {
         let mut map = side.map.lock();
         let Some((piece, heat)) = map.piece_at(offset) else {
@@ -278,6 +308,9 @@ impl Mapper for SlotMapper {
     fn dirty(&self, found: &mut dyn FnMut(u64, u64)) {
         for (address, len) in std::mem::take(&mut *self.lost.lock()) {
             found(address, len);
+        }
+        if let Some(rings) = self.vm.store_rings() {
+            return self.dirty_in(rings, found);
         }
         for side in &self.bars {
             let map = side.map.lock();

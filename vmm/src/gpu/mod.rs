@@ -149,7 +149,9 @@ pub fn device(
             shared.wires.connect(&wires);
             let vgpu = shared.vgpu.clone();
             let card = shared.card.clone();
-            let mapper = board.mapper(Box::new(move |at, len| card.host_address(at, len)), true);
+            let log_stores = vgpu.tracking().needs_log();
+            let memory: VideoMemory = Box::new(move |at, len| card.host_address(at, len));
+            let mapper = board.mapper(memory, log_stores);
             let device = FunctionDevice::new(vgpu, wires, board.memory, Some(mapper.clone()))?;
             let mapper = WhileThere(Arc::downgrade(&mapper));
             shared.vgpu.set_mapper(Some(Arc::new(mapper)));

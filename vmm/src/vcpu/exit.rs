@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use kvm_bindings::KVM_EXIT_DIRTY_RING_FULL;
 use kvm_ioctls::VcpuExit;
 use tracing::trace;
 
@@ -97,6 +98,8 @@ pub fn handle_exit(exit: VcpuExit<'_>, bus: &mut BusView, counters: &ExitCounter
             let claimed = counters.mmio_write.count(|| bus.mmio_write(address, data));
             counters.claimed(claimed, address);
         }
+        // What it waits for has been done: see `Vcpu`.
+        VcpuExit::Unsupported(KVM_EXIT_DIRTY_RING_FULL) => counters.other.increment(),
         VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen => counters.other.increment(),
         VcpuExit::Shutdown => return Next::Crash("triple fault".into()),
         VcpuExit::FailEntry(reason, cpu) => {

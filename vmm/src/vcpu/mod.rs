@@ -12,12 +12,14 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use kvm_ioctls::VcpuFd;
+use kvm_bindings::KVM_EXIT_DIRTY_RING_FULL;
+use kvm_ioctls::{VcpuExit, VcpuFd};
 use tracing::error;
 
 use crate::bus::BusView;
 use crate::ending::{EndSwitch, Ending};
 use crate::seccomp::{self, Sandbox, SeccompMode};
+use crate::store_rings::StoreRings;
 use collected::CollectedWrites;
 use exit::{ExitCounters, Next, handle_exit};
 use gate::Gate;
@@ -45,6 +47,8 @@ pub struct Vcpu {
     pub counters: ExitCounters,
     /// What it wrote without an exit.
     pub collected: Arc<CollectedWrites>,
+    /// Where stores are logged, if not by memory slot.
+    pub rings: Option<Arc<StoreRings>>,
     /// Holds it.
     pub gate: Arc<Gate>,
     /// Ends the machine.
@@ -71,7 +75,11 @@ impl Vcpu {
             let next = match self.fd.run() {
                 Ok(exit) => {
                     self.collected.pass_on(&mut self.bus);
-                    handle_exit(exit, &mut self.bus, &self.counters)
+                    let full = matches!(exit, VcpuExit::Unsupported(KVM_EXIT_DIRTY_RING_FULL));
+                    match handle_exit(exit, &mut self.bus, &self.counters) {
+                        Next::Resume if full => relieve(self.rings.as_deref()),
+                        next => next,
+                    }
                 }
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Next::Resume,
                 Err(error) => Next::Crash(format!("KVM_RUN failed: {error}")),
@@ -88,6 +96,14 @@ impl Vcpu {
                 return;
             }
         }
+    }
+}
+
+/// Makes room in the rings that log stores.
+fn relieve(rings: Option<&StoreRings>) -> Next {
+    match rings.map(StoreRings::relieve) {
+        Some(Err(error)) => Next::Crash(format!("no room for more stores: {error}")),
+        _ => Next::Resume,
     }
 }
 

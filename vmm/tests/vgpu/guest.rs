@@ -248,13 +248,17 @@ pub fn machines_on(
     optimisations: Optimisations,
     dispatcher: Arc<dyn Dispatcher>,
 ) -> (Host, Vec<Guest>) {
-    let layout = Layout::new(2, EACH, vram()).unwrap();
-    let slots: Vec<Arc<dyn Slot>> = vec![Arc::new(Pins), Arc::new(Pins)];
     let settings = Settings {
         optimisations,
         dispatcher,
         ..Settings::default()
     };
+    machines_as(card, settings)
+}
+
+pub fn machines_as(card: Arc<dyn Card>, settings: Settings) -> (Host, Vec<Guest>) {
+    let layout = Layout::new(2, EACH, vram()).unwrap();
+    let slots: Vec<Arc<dyn Slot>> = vec![Arc::new(Pins), Arc::new(Pins)];
     let host = Host::new(card, layout, settings, slots).unwrap();
     let guests = host.vgpus().iter().cloned().map(Guest::new).collect();
     (host, guests)

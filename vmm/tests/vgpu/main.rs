@@ -9,15 +9,15 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use gpu_model::{Dispatcher, Gate, Mapper, Optimisations, Piece, Submission};
+use gpu_model::{Dispatcher, Gate, Mapper, Optimisations, Piece, Settings, Submission, Tracking};
 use mmio::Bar;
 use mmio::layout::pagetable::{Aperture, Pte};
 use mmio::layout::userd;
 use mmio::regs::{PRAMIN, pbus, pfb, pfifo};
 
 use guest::{
-    CHANNEL, DIRECTORY, EACH, RESULT, USERD, VA_FOREIGN, VA_RAM, VA_USERD, VA_VRAM, machines,
-    machines_with,
+    CHANNEL, DIRECTORY, EACH, Guest, RESULT, USERD, VA_FOREIGN, VA_RAM, VA_USERD, VA_VRAM,
+    machines, machines_as, machines_with, soft_card,
 };
 
 fn work_of_both(optimisations: Optimisations) {
@@ -187,12 +187,60 @@ fn memory_behind_bars_can_be_mapped_but_for_watched_pages() {
     assert_eq!((bar1(VA_RAM), bar1(VA_FOREIGN)), (None, None));
     assert_eq!(bar1(VA_USERD), Some(EACH + USERD));
     guest.map(VA_VRAM, Pte::new(Aperture::Vram, RESULT + 0x1000));
-    guest.set(pfb::VM_FLUSH_PDB, (DIRECTORY >> 8) as u32);
-    guest.set(pfb::VM_FLUSH, 0x8000_0001);
+    flush(guest);
     assert_eq!(bar1(VA_VRAM), Some(EACH + RESULT + 0x1000));
     guest.gpu.set_optimisations(Optimisations::empty());
     assert!(record.0.lock().unwrap().values().all(Vec::is_empty));
     drop(host);
+}
+
+/// Flushes the guest's only address space.
+fn flush(guest: &Guest) {
+    guest.set(pfb::VM_FLUSH_PDB, (DIRECTORY >> 8) as u32);
+    guest.set(pfb::VM_FLUSH, 0x8000_0001);
+}
+
+#[test]
+fn page_tables_are_mapped_for_loads_only_where_stores_to_them_are_to_trap() {
+    for (tracking, guarded) in [
+        (Tracking::Logged, false),
+        (Tracking::Trapped, true),
+        (Tracking::Compared, false),
+        (Tracking::Hybrid, true),
+    ] {
+        let settings = Settings {
+            optimisations: Optimisations::ALL,
+            tracking,
+            ..Settings::default()
+        };
+        let (_host, mut guests) = machines_as(soft_card(), settings);
+        let guest = &mut guests[0];
+        let record = Arc::new(Record::default());
+        guest.gpu.set_mapper(Some(record.clone()));
+        guest.start();
+        // Quiet for long enough.
+        for value in 0..8 {
+            flush(guest);
+            guest.release(VA_VRAM, value);
+        }
+        flush(guest);
+        let read_only = |address| {
+            let offset = u64::from(PRAMIN.start) + address;
+            let pieces = record.0.lock().unwrap();
+            let holds = |piece: &&Piece| (piece.offset..piece.offset + piece.len).contains(&offset);
+            pieces[&Bar::Bar0]
+                .iter()
+                .find(holds)
+                .map(|piece| piece.read_only)
+        };
+        assert_eq!(read_only(DIRECTORY), Some(guarded), "{tracking:?}");
+        assert_eq!(read_only(RESULT), Some(false), "{tracking:?}");
+        // A store that traps is followed, and so is one that does not.
+        guest.map(VA_VRAM, Pte::new(Aperture::Vram, RESULT + 0x1000));
+        flush(guest);
+        guest.release(VA_VRAM, 0x77);
+        guest.until("the result", || guest.peek(RESULT + 0x1000) == 0x77);
+    }
 }
 
 #[test]
