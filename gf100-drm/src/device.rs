@@ -74,23 +74,28 @@ impl Events {
 
 /// The interrupt pin. The driver's thread looks whenever its level rises.
 #[derive(Default)]
-pub struct Line(Events);
+pub struct Line {
+    raised: Events,
+    /// Those of the device: who waits for a fence need not wait for the driver's thread, too.
+    waiters: Arc<Events>,
+}
 
 impl Line {
     /// What the driver's thread waits for.
     pub fn events(&self) -> &Events {
-        &self.0
+        &self.raised
     }
 }
 
 impl Bus for Line {
     fn msi(&self) {
-        self.0.notify();
+        self.waiters.notify();
+        self.raised.notify();
     }
 
     fn intx(&self, level: bool) {
         if level {
-            self.0.notify();
+            self.msi();
         }
     }
 }
@@ -104,7 +109,7 @@ pub struct Device {
     /// System memory for buffers.
     pub gart: Arc<Heap>,
     /// Fences that passed, channels that died.
-    pub events: Events,
+    pub events: Arc<Events>,
     channels: Mutex<Vec<Option<Weak<Channel>>>>,
     /// Bytes of a channel's context in PGRAPH.
     context_size: u64,
@@ -121,12 +126,13 @@ impl Device {
         let line = Arc::new(Line::default());
         let card = Card::new(settings.config(), line.clone())?;
         let memory = card.memory().clone();
+        let events = line.waiters.clone();
         let mut device = Self {
             card,
             line,
             vram: Heap::vram(memory.clone(), HEAP),
             gart: Heap::system(memory, GART_SIZE)?,
-            events: Events::default(),
+            events,
             channels: Mutex::new(vec![None; pfifo::CHANNELS as usize]),
             context_size: 0,
             settings,

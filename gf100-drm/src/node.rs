@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -140,12 +141,25 @@ pub fn shared_buffer(fd: RawFd) -> Option<(Arc<Block>, Layout)> {
     }
 }
 
-/// What a mapping of `fd` at `offset` leads to: a file and the offset in it.
-pub fn mapping(fd: RawFd, offset: u64, len: u64) -> Option<Option<(RawFd, u64)>> {
+/// What a mapping of a descriptor of the node shows.
+pub struct Shown {
+    /// Where that is in this process already, and stays.
+    pub host: NonNull<u8>,
+    /// The file that it is a part of, and where in it.
+    pub file: (RawFd, u64),
+}
+
+/// What a mapping of `fd` at `offset` shows, if there is something; nothing for a descriptor that
+/// is not the node's.
+pub fn mapping(fd: RawFd, offset: u64, len: u64) -> Option<Option<Shown>> {
     let within = |block: &Block, from: u64| {
         let (file, start) = block.file();
-        (from + len <= block.size().next_multiple_of(crate::memory::PAGE))
-            .then_some((file, start + from))
+        let end = from.checked_add(len)?;
+        (end <= block.size().next_multiple_of(crate::memory::PAGE)).then(|| Shown {
+            // SAFETY: inside the block, of which all is mapped.
+            host: unsafe { block.host().add(from as usize) },
+            file: (file, start + from),
+        })
     };
     Some(match get(fd)? {
         Open::Node(client) => client
@@ -153,4 +167,9 @@ pub fn mapping(fd: RawFd, offset: u64, len: u64) -> Option<Option<(RawFd, u64)>>
             .and_then(|buffer: Arc<Buffer>| within(buffer.block(), 0)),
         Open::Buffer(block, _) => within(&block, offset),
     })
+}
+
+/// Whether an address of this process is in the card's memory.
+pub fn is_shown(address: *const u8) -> bool {
+    used_device().is_some_and(|device| device.vram.shows(address) || device.gart.shows(address))
 }

@@ -4,7 +4,8 @@ use libc::{c_int, c_long, c_ulong, c_void, off_t, size_t};
 
 use super::real::real;
 use super::yields;
-use crate::{node, request};
+use crate::node::{self, Shown};
+use crate::request;
 
 /// Type letter of all DRM requests.
 const DRM: c_ulong = b'd' as c_ulong;
@@ -45,7 +46,10 @@ macro_rules! mapping {
             ) -> *mut c_void);
             match node::mapping(fd, offset as u64, len as u64) {
                 None => real(address, len, protection, flags, fd, offset),
-                Some(Some((file, at))) => {
+                Some(Some(shown)) if flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) == 0 => {
+                    shown.host.as_ptr().cast()
+                }
+                Some(Some(Shown { file: (file, at), .. })) => {
                     real(address, len, protection, flags, file, at as off_t)
                 }
                 Some(None) => {
@@ -59,6 +63,16 @@ macro_rules! mapping {
 }
 
 mapping!(mmap, mmap64);
+
+#[unsafe(no_mangle)]
+extern "C" fn munmap(address: *mut c_void, len: size_t) -> c_int {
+    // The card's own mapping, which was shown and stays.
+    if node::is_shown(address.cast()) {
+        return 0;
+    }
+    let real = real!(fn munmap(address: *mut c_void, len: size_t) -> c_int);
+    real(address, len)
+}
 
 #[unsafe(no_mangle)]
 extern "C" fn close(fd: c_int) -> c_int {
