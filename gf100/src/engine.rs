@@ -61,6 +61,50 @@ pub struct Method {
     pub data: u32,
 }
 
+/// Method calls of a subchannel, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls<'a> {
+    /// Subchannel, 0-7.
+    pub subchannel: u8,
+    /// Byte address of the first method.
+    pub address: u16,
+    /// Bytes from each method to the next: 4, or 0 for the same one.
+    pub step: u16,
+    /// Their arguments.
+    pub data: &'a [u32],
+}
+
+impl<'a> Calls<'a> {
+    /// Method addresses wrap here.
+    pub const ADDRESSES: u16 = 0x4000;
+
+    /// The first.
+    pub fn first(self) -> Option<Method> {
+        Some(Method {
+            subchannel: self.subchannel,
+            address: self.address,
+            data: *self.data.first()?,
+        })
+    }
+
+    /// All but the first `count`, of which there are as many.
+    pub fn skip(self, count: usize) -> Self {
+        Self {
+            address: self.address.wrapping_add(self.step * count as u16) % Self::ADDRESSES,
+            data: &self.data[count..],
+            ..self
+        }
+    }
+
+    /// The first `count`, of which there are as many.
+    pub fn take(self, count: usize) -> Self {
+        Self {
+            data: &self.data[..count],
+            ..self
+        }
+    }
+}
+
 /// Why a method did not finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -153,6 +197,23 @@ pub trait Engine: Send + Sync {
     ///
     /// See [`Stop`].
     fn method(&self, method: Method, pause: &Pause) -> Result<(), Stop>;
+
+    /// Executes methods of the current channel until one of them stops; how many were executed,
+    /// the one that stopped included.
+    ///
+    /// # Errors
+    ///
+    /// See [`Stop`].
+    fn methods(&self, calls: Calls<'_>, pause: &Pause) -> (usize, Result<(), Stop>) {
+        let mut rest = calls;
+        while let Some(method) = rest.first() {
+            rest = rest.skip(1);
+            if let Err(stop) = self.method(method, pause) {
+                return (calls.data.len() - rest.data.len(), Err(stop));
+            }
+        }
+        (calls.data.len(), Ok(()))
+    }
 
     /// Goes on with work of the current channel that was paused; nothing if there is none, as
     /// after a reset.

@@ -8,7 +8,7 @@ use mmio::regs::pfifo::{self, PbdmaIntr};
 use super::context::Context;
 use super::pbdma::{Break, Pbdma};
 use super::state::{Owner, State, Wait};
-use crate::engine::{EngineId, Method, Stop};
+use crate::engine::{Calls, EngineId, Method, Stop};
 use crate::memory::{Fault, FaultClient, FaultReport, FaultUnit, HubClient};
 
 impl Pbdma {
@@ -24,6 +24,44 @@ impl Pbdma {
             };
         }
         Ok(())
+    }
+
+    /// Executes methods one after the other; how many were, the one that was the reason to stop
+    /// included.
+    pub fn execute_all(
+        &mut self,
+        context: &mut Context,
+        calls: Calls<'_>,
+    ) -> (usize, Result<(), Break>) {
+        let mut rest = calls;
+        while let Some(method) = rest.first() {
+            let (used, result) = match self.engine_of(context, rest) {
+                Some(engine) => {
+                    let inner = self.inner();
+                    let pause = &inner.pauses[self.number()];
+                    let (used, result) = inner.engines[engine].methods(rest, pause);
+                    let result = match result {
+                        Ok(()) => Ok(()),
+                        Err(stop) => self.stopped(context, engine, stop),
+                    };
+                    (used, result)
+                }
+                None => (1, self.execute(context, method)),
+            };
+            rest = rest.skip(used);
+            if result.is_err() {
+                return (calls.data.len() - rest.data.len(), result);
+            }
+        }
+        (calls.data.len(), Ok(()))
+    }
+
+    /// The engine at hand, if all of the methods are for it.
+    fn engine_of(&self, context: &Context, calls: Calls<'_>) -> Option<usize> {
+        let number = context.engines[usize::from(calls.subchannel & 7)];
+        let last = usize::from(calls.address) + usize::from(calls.step) * (calls.data.len() - 1);
+        let own = calls.address >= method::ENGINE && last < usize::from(Calls::ADDRESSES);
+        self.held.filter(|_| own && context.current == number)
     }
 
     /// Hands a method to the engine of its subchannel.

@@ -11,7 +11,7 @@ use super::context::{Context, Signature, method_of, words_of};
 use super::pusher::Sink;
 use super::state::{Acquire, State, Wait};
 use super::{Inner, PBDMA_STRIDE};
-use crate::engine::Method;
+use crate::engine::{Calls, Method};
 use crate::memory::{Access, Client, Fault, Memory, Privilege};
 use crate::shared::Shared;
 
@@ -431,6 +431,11 @@ impl Sink for Feeder<'_> {
     #[inline]
     fn method(&mut self, method: Method) -> Result<(), Break> {
         self.unit.execute(self.context, method)
+    }
+
+    #[inline]
+    fn methods(&mut self, calls: Calls<'_>) -> (usize, Result<(), Break>) {
+        self.unit.execute_all(self.context, calls)
     }
 
     fn illegal(&mut self, word: u32) -> Result<(), Break> {

@@ -2,7 +2,7 @@
 
 use mmio::layout::pushbuffer::{Header, Mode};
 
-use crate::engine::Method;
+use crate::engine::{Calls, Method};
 
 /// Takes what a [`Pusher`] finds.
 pub trait Sink {
@@ -15,6 +15,23 @@ pub trait Sink {
     ///
     /// The sink takes no more.
     fn method(&mut self, method: Method) -> Result<(), Self::Stop>;
+
+    /// Methods one after the other; how many were taken, the one at which the sink stopped
+    /// included.
+    ///
+    /// # Errors
+    ///
+    /// The sink takes no more.
+    fn methods(&mut self, calls: Calls<'_>) -> (usize, Result<(), Self::Stop>) {
+        let mut rest = calls;
+        while let Some(method) = rest.first() {
+            rest = rest.skip(1);
+            if let Err(stop) = self.method(method) {
+                return (calls.data.len() - rest.data.len(), Err(stop));
+            }
+        }
+        (calls.data.len(), Ok(()))
+    }
 
     /// A word in the place of a header that is none.
     ///
@@ -52,8 +69,6 @@ pub struct Pusher {
 const SLI_ACTIVE: u32 = 1 << 28;
 /// SLI: masks count.
 const SLI_ENABLE: u32 = 1 << 29;
-/// Method addresses wrap here.
-const ADDRESSES: u16 = 0x4000;
 
 impl Pusher {
     /// The pusher that RAMFC's words DMA_STATE_0, DMA_STATE_1 and SLI describe.
@@ -118,12 +133,12 @@ impl Pusher {
                     at = run;
                     continue;
                 }
-                for &data in &words[at..run] {
-                    at += 1;
-                    let method = self.take(data);
-                    if let Err(stop) = sink.method(method) {
-                        return stopped(at, stop);
-                    }
+                let calls = self.calls(&words[at..run]);
+                let (used, result) = sink.methods(calls);
+                self.skip(used);
+                at += used;
+                if let Err(stop) = result {
+                    return stopped(at, stop);
                 }
                 continue;
             }
@@ -182,16 +197,20 @@ impl Pusher {
         }
     }
 
-    /// The method that the next word is for.
+    /// The methods that the next words are for, as far as they go on alike.
     #[inline]
-    fn take(&mut self, data: u32) -> Method {
-        let method = Method {
+    fn calls<'a>(&self, words: &'a [u32]) -> Calls<'a> {
+        let (step, count) = match self.mode {
+            Mode::Increasing => (4, words.len()),
+            Mode::NonIncreasing => (0, words.len()),
+            Mode::IncreaseOnce => (4, 1),
+        };
+        Calls {
             subchannel: self.subchannel,
             address: self.address,
-            data,
-        };
-        self.skip(1);
-        method
+            step,
+            data: &words[..count],
+        }
     }
 
     /// Goes on by `words`, at most what is to come.
@@ -200,9 +219,9 @@ impl Pusher {
         self.count -= words as u16;
         match self.mode {
             Mode::NonIncreasing => {}
-            Mode::Increasing => self.address = (self.address + 4 * words as u16) % ADDRESSES,
+            Mode::Increasing => self.address = (self.address + 4 * words as u16) % Calls::ADDRESSES,
             Mode::IncreaseOnce => {
-                self.address = (self.address + 4) % ADDRESSES;
+                self.address = (self.address + 4) % Calls::ADDRESSES;
                 self.mode = Mode::NonIncreasing;
             }
         }

@@ -13,7 +13,7 @@ use super::front::Front;
 use super::jobs::Job;
 use super::mme::{Macro, MacroError, Send};
 use super::report;
-use crate::engine::{ChannelRef, Method, Pause, Stop};
+use crate::engine::{Calls, ChannelRef, Method, Pause, Stop};
 use crate::memory::{Client, Fault, FaultClient, FaultReport, FaultUnit, HubClient, Privilege};
 use crate::shared::Shared;
 use crate::sm::Multiprocessors;
@@ -188,6 +188,22 @@ impl Exec {
             return Err(self.macro_trap(method, macro_error::TOO_FEW_PARAMS));
         }
         self.execute(method, pause)
+    }
+
+    /// See [`crate::engine::Engine::methods`].
+    pub fn methods(&mut self, calls: Calls<'_>, pause: &Pause) -> (usize, Result<(), Stop>) {
+        let mut rest = calls;
+        while let Some(method) = rest.first() {
+            let (used, result) = match self.inline_data(rest) {
+                Some(taken) => taken,
+                None => (1, self.method(method, pause)),
+            };
+            rest = rest.skip(used);
+            if result.is_err() {
+                return (calls.data.len() - rest.data.len(), result);
+            }
+        }
+        (calls.data.len(), Ok(()))
     }
 
     /// See [`crate::engine::Engine::resume`].

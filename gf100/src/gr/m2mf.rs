@@ -4,7 +4,8 @@
 
 use super::bits::m2mf::{self, exec};
 use super::classes::Class;
-use super::context::{Context, Push};
+use super::context::Context;
+use super::methods::{INLINE, bytes_of};
 use super::surface::{Area, Surface, Walk, linear};
 use crate::engine::Pause;
 use crate::memory::blocklinear::Layout;
@@ -126,8 +127,8 @@ impl Transfer {
     }
 }
 
-/// Takes a word of inline data, of which lines use as many bytes as they need; `true` when it was
-/// the last one of the transfer.
+/// Takes words of inline data, of which lines use as many bytes as they need: how many were taken,
+/// and whether those were the last ones of the transfer.
 ///
 /// # Errors
 ///
@@ -136,32 +137,38 @@ pub fn push(
     context: &mut Context,
     client: &mut Client,
     exec: u32,
-    data: u32,
-) -> Result<bool, Fault> {
+    words: &[u32],
+) -> Result<(usize, bool), Fault> {
     let target = surface(context, exec & exec::LINEAR_OUT != 0, OUT);
     let width = context.get(Class::M2mf, m2mf::LINE_LENGTH_IN);
     let lines = context.get(Class::M2mf, m2mf::LINE_COUNT);
     let mut push = context.push();
-    let len = width.saturating_sub(push.column).min(4);
-    let area = Area {
-        column: push.column,
-        line: push.line,
-        width: len,
-        lines: 1,
-    };
-    let stored = match len {
-        0 => Ok(()),
-        _ => target.write(client, area, &data.to_le_bytes()[..len as usize]),
-    };
-    push.column = push.column.saturating_add(4);
-    if push.column >= width {
-        push.column = 0;
-        push.line = push.line.saturating_add(1);
+    let mut bytes = [0; 4 * INLINE];
+    let mut used = 0;
+    while used < words.len() && push.active {
+        let left = width.saturating_sub(push.column);
+        let rest = &words[used..];
+        let line = &rest[..rest.len().min(left.div_ceil(4).max(1) as usize).min(INLINE)];
+        let len = left.min(4 * line.len() as u32);
+        let area = Area {
+            column: push.column,
+            line: push.line,
+            width: len,
+            lines: 1,
+        };
+        let stored = match len {
+            0 => Ok(()),
+            _ => target.write(client, area, &bytes_of(line, &mut bytes)[..len as usize]),
+        };
+        used += line.len();
+        push.column = push.column.saturating_add(4 * line.len() as u32);
+        if push.column >= width {
+            push.column = 0;
+            push.line = push.line.saturating_add(1);
+        }
+        push.active = push.line < lines;
+        context.set_push(push);
+        stored?;
     }
-    let done = push.line >= lines;
-    context.set_push(Push {
-        active: !done,
-        ..push
-    });
-    stored.map(|()| done)
+    Ok((used, !push.active))
 }

@@ -9,8 +9,20 @@ use super::exec::Exec;
 use super::jobs::Job;
 use super::m2mf::Transfer;
 use super::report;
-use crate::engine::{Method, Pause, Stop};
+use crate::engine::{Calls, Method, Pause, Stop};
 use crate::sm::ConstantBuffer;
+
+/// Words of inline data that are stored at once.
+pub const INLINE: usize = 256;
+
+/// Words as bytes of memory.
+pub fn bytes_of<'a>(words: &[u32], bytes: &'a mut [u8; 4 * INLINE]) -> &'a [u8] {
+    let (chunks, _) = bytes.as_chunks_mut::<4>();
+    for (chunk, word) in chunks.iter_mut().zip(words) {
+        *chunk = word.to_le_bytes();
+    }
+    &bytes[..4 * words.len().min(INLINE)]
+}
 
 impl Exec {
     /// Methods of M2MF.
@@ -44,20 +56,68 @@ impl Exec {
                     self.front.m2mf_trap(method, m2mf_error::PUSH_TOO_MUCH_DATA);
                     return Err(Stop::Trapped);
                 }
-                let exec = get(&self.context, m2mf::EXEC);
-                let Self {
-                    context, client, ..
-                } = self;
-                match super::m2mf::push(context, client, exec, method.data) {
-                    Ok(true) => self.transferred(exec),
-                    Ok(false) => Ok(()),
-                    Err(fault) => {
-                        self.context.set_push(Push::default());
-                        Err(self.fault(fault))
-                    }
-                }
+                self.push(&[method.data]).1
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Takes calls of one method that are data to be stored, many at once; nothing if these are
+    /// others. How many were taken, as [`crate::engine::Engine::methods`] says.
+    pub fn inline_data(&mut self, calls: Calls<'_>) -> Option<(usize, Result<(), Stop>)> {
+        if calls.step != 0 || self.current.is_none() || self.running.is_some() {
+            return None;
+        }
+        let words = &calls.data[..calls.data.len().min(INLINE)];
+        let last = *words.last()?;
+        let class = Class::from_id(self.context.class_id(calls.subchannel))?;
+        match (class, calls.address) {
+            (Class::M2mf, m2mf::DATA) if self.context.push().active => {
+                self.context.set(class, m2mf::DATA, last);
+                Some(self.push(words))
+            }
+            (Class::ThreeD | Class::Compute, shared::CB_DATA..=shared::CB_DATA_LAST) => {
+                let pos = self.context.get(class, shared::CB_POS);
+                let len = 4 * words.len() as u32;
+                let next = pos.checked_add(len)?;
+                let at = self.context.address(class, shared::CB_ADDRESS_HIGH) + u64::from(pos);
+                let mut bytes = [0; 4 * INLINE];
+                let bytes = bytes_of(words, &mut bytes);
+                self.context.set(class, calls.address, last);
+                self.context.set(class, shared::CB_POS, next);
+                Some(match self.client.write(at, bytes) {
+                    Ok(()) => (words.len(), Ok(())),
+                    Err(fault) => {
+                        let used = (fault.va.wrapping_sub(at) / 4) as usize % words.len() + 1;
+                        let next = pos + 4 * used as u32;
+                        self.context.set(class, shared::CB_POS, next);
+                        (used, Err(self.fault(fault)))
+                    }
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes words of an M2MF transfer's inline data.
+    fn push(&mut self, words: &[u32]) -> (usize, Result<(), Stop>) {
+        let exec = self.context.get(Class::M2mf, m2mf::EXEC);
+        let before = self.context.push();
+        let Self {
+            context, client, ..
+        } = self;
+        match super::m2mf::push(context, client, exec, words) {
+            Ok((used, true)) => (used, self.transferred(exec)),
+            Ok((used, false)) => (used, Ok(())),
+            // Fewer of them, so that the one that faults is the last that is taken.
+            Err(_) if words.len() > 1 => {
+                self.context.set_push(before);
+                self.push(&words[..words.len() / 2])
+            }
+            Err(fault) => {
+                self.context.set_push(Push::default());
+                (1, Err(self.fault(fault)))
+            }
         }
     }
 

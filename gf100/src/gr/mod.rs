@@ -41,7 +41,7 @@ use self::exec::Exec;
 use self::fecs::Fecs;
 use self::front::Front;
 use crate::block::Block;
-use crate::engine::{ChannelRef, Engine, EngineId, Method, Pause, Stop, Waker};
+use crate::engine::{Calls, ChannelRef, Engine, EngineId, Method, Pause, Stop, Waker};
 use crate::shared::Shared;
 
 /// Bit of `FE_PWR_MODE` that stays up until a change has taken effect.
@@ -222,6 +222,10 @@ impl Engine for Pgraph {
 
     fn method(&self, method: Method, pause: &Pause) -> Result<(), Stop> {
         self.exec().method(method, pause)
+    }
+
+    fn methods(&self, calls: Calls<'_>, pause: &Pause) -> (usize, Result<(), Stop>) {
+        self.exec().methods(calls, pause)
     }
 
     fn resume(&self, pause: &Pause) -> Result<(), Stop> {

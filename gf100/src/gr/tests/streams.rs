@@ -3,7 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use super::super::classes::Class;
 use super::*;
+use crate::engine::Calls;
 
 /// What a pushbuffer may send: mostly methods that act, on subchannels that have a class.
 fn any_method() -> impl Strategy<Value = Method> {
@@ -27,6 +29,76 @@ fn any_method() -> impl Strategy<Value = Method> {
         address,
         data,
     })
+}
+
+/// What a channel's data and its transfer are after words of inline data: those of a constant
+/// buffer, or of an M2MF transfer. The words come one by one or in batches.
+fn after_inline_data(
+    constants: bool,
+    at: u64,
+    [pitch, width, lines]: [u32; 3],
+    words: &[u32],
+    batch: Option<usize>,
+) -> (usize, Option<Stop>, Vec<u8>, u32) {
+    let rig = Rig::new();
+    let channel = rig.current();
+    let address = [(at >> 32) as u32, at as u32];
+    let (subchannel, method) = match constants {
+        true => {
+            rig.methods(0, 0x2384, &address);
+            rig.method(0, 0x238c, width).unwrap();
+            (0, 0x2390)
+        }
+        false => {
+            rig.methods(2, 0x238, &address);
+            rig.methods(2, 0x318, &[pitch, width, lines]);
+            rig.method(2, 0x300, 0x10_0111).unwrap();
+            (2, 0x304)
+        }
+    };
+    let mut rest = Calls {
+        subchannel,
+        address: method,
+        step: 0,
+        data: words,
+    };
+    let mut stop = None;
+    while let (None, Some(first)) = (stop, rest.first()) {
+        let (used, result) = match batch {
+            None => (1, rig.pgraph.method(first, &rig.pause)),
+            Some(batch) => {
+                let some = rest.take(batch.min(rest.data.len()));
+                rig.pgraph.methods(some, &rig.pause)
+            }
+        };
+        rest = rest.skip(used);
+        stop = result.err();
+    }
+    let mut bytes = vec![0; MIB as usize];
+    let start = DATA_VRAM + u64::from(channel.chid) * 2 * MIB;
+    rig.shared.memory.vram().read(start, &mut bytes);
+    let used = words.len() - rest.data.len();
+    let position = rig.pgraph.exec().peek(Class::ThreeD, 0x238c);
+    (used, stop, bytes, position)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn inline_data_in_batches_is_what_it_is_word_by_word(
+        constants: bool,
+        from_end in prop_oneof![(0x10u64..0x400).prop_map(|at| MIB - at), 0u64..0x1000],
+        shape in (0u32..64, 1u32..40, 1u32..6).prop_map(|(pitch, width, lines)| [pitch, width, lines]),
+        words in proptest::collection::vec(any::<u32>(), 1..600),
+        batch in 1usize..600,
+    ) {
+        let run = |batch| after_inline_data(constants, DATA + from_end, shape, &words, batch);
+        let (one_by_one, batches) = (run(None), run(Some(batch)));
+        prop_assert_eq!(one_by_one.0, batches.0);
+        prop_assert_eq!(one_by_one.1, batches.1);
+        prop_assert!(one_by_one.2 == batches.2);
+        prop_assert_eq!(one_by_one.3, batches.3);
+    }
 }
 
 proptest! {
