@@ -44,6 +44,12 @@ impl Client {
         self.tlb.bind(&self.memory, Some(at))
     }
 
+    /// Whether it is in the address space of the instance block at `at`, as that is now, so that
+    /// what it knows is still good.
+    pub fn is_in(&self, at: PhysAddr) -> bool {
+        self.tlb.is_in(&self.memory, at)
+    }
+
     /// Leaves the address space.
     pub fn unbind(&mut self) {
         // Nothing is read for it that could be missing.

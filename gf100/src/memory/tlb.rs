@@ -117,6 +117,11 @@ impl Tlb {
         Ok(())
     }
 
+    /// See [`Client::is_in`](super::Client::is_in).
+    pub(super) fn is_in(&self, memory: &Memory, at: PhysAddr) -> bool {
+        self.instance == Some(at) && self.space == Space::load(memory, at).ok()
+    }
+
     fn forget(&mut self) {
         self.large = [Entry::EMPTY; LARGE];
         self.small = [Entry::EMPTY; SMALL];

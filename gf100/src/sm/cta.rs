@@ -13,7 +13,7 @@ use super::{
 };
 use crate::memory::{Client, Memory};
 
-/// Instructions of a warp's turn, under one guard.
+/// Instructions of a turn, under one guard.
 const TURN: i32 = 1024;
 /// Barriers of a CTA.
 const BARRIERS: usize = 16;
@@ -139,22 +139,23 @@ impl Cta {
         }
     }
 
-    /// Starts CTA `id` from the beginning of the program.
-    pub fn start(&mut self, launch: &Launch, id: [u32; 3], multiprocessor: u32) {
+    /// Starts CTA `id` from the beginning of the program, which may read the registers of
+    /// `read_first`, a bit each, before it has written them.
+    pub fn start(&mut self, launch: &Launch, id: [u32; 3], multiprocessor: u32, read_first: u128) {
         self.memory.shared.fill(0);
         self.memory.locks.fill(0);
         self.memory.id = id;
         self.memory.multiprocessor = multiprocessor;
         self.memory.clock_end = 0;
         for warp in &mut self.warps {
-            warp.reset(launch.threads() as u32);
+            warp.reset(launch.threads() as u32, read_first);
         }
         self.states.fill(State::Ready);
         self.barriers = [Barrier::OPEN; BARRIERS];
         self.next = 0;
     }
 
-    /// Gives the next warp that is ready a turn.
+    /// Gives the next warp that is ready a turn, and those behind it what that leaves of it.
     ///
     /// # Errors
     ///
@@ -166,66 +167,76 @@ impl Cta {
         reach: Reach<'_>,
         code: impl Fn(&mut Client, u32) -> Result<Arc<Environment>, Failure>,
     ) -> Result<Turn, Failure> {
-        let count = self.warps.len();
-        let ready = (self.next..self.next + count)
-            .map(|n| n % count)
-            .find(|&n| matches!(self.states[n], State::Ready));
-        let Some(n) = ready else {
-            let done = self.states.iter().all(|state| matches!(state, State::Done));
-            return Ok(if done { Turn::Done } else { Turn::Stuck });
-        };
-        self.next = n + 1;
-        let warp = &mut self.warps[n];
-        self.memory.clock_end = self.memory.clock_end.wrapping_add_signed(TURN.into());
         let Reach {
             memory,
             client,
             pages,
         } = reach;
         let guard = memory.enter();
-        let mut cx = Cx {
-            regs: &mut warp.regs,
-            uniform: &env.uniform,
-            mask: 0,
-            preds: &mut warp.preds,
-            flags: &mut warp.flags,
-            flow: &mut warp.flow,
-            warp: warp.number,
-            local: warp.local,
-            cta: &mut self.memory,
-            env,
-            client,
-            guard: &guard,
-            budget: TURN,
-        };
-        let halt = match &env.code {
-            Some(code) => code.run(isa, &mut cx, pages),
-            None => exec::run(isa, &mut cx, env.program.insts()),
-        };
-        let (mask, left) = (cx.mask, cx.budget);
-        self.memory.clock_end = self.memory.clock_end.wrapping_add_signed(-i64::from(left));
-        drop(guard);
-        match halt {
-            Halt::Budget => {}
-            Halt::Exited => {
-                self.states[n] = State::Done;
-                for id in 0..BARRIERS {
-                    self.settle(id);
+        let mut budget = TURN;
+        while budget > 0 {
+            let count = self.warps.len();
+            let ready = (self.next..self.next + count)
+                .map(|n| n % count)
+                .find(|&n| matches!(self.states[n], State::Ready));
+            let Some(n) = ready else {
+                let done = self.states.iter().all(|state| matches!(state, State::Done));
+                return Ok(if done { Turn::Done } else { Turn::Stuck });
+            };
+            self.next = n + 1;
+            let warp = &mut self.warps[n];
+            self.memory.clock_end = self.memory.clock_end.wrapping_add_signed(budget.into());
+            let mut cx = Cx {
+                regs: &mut warp.regs,
+                uniform: &env.uniform,
+                mask: 0,
+                preds: &mut warp.preds,
+                flags: &mut warp.flags,
+                flow: &mut warp.flow,
+                warp: warp.number,
+                local: warp.local,
+                cta: &mut self.memory,
+                env,
+                client,
+                guard: &guard,
+                budget,
+            };
+            let halt = match &env.code {
+                Some(code) => code.run(isa, &mut cx, pages),
+                None => exec::run(isa, &mut cx, env.program.insts()),
+            };
+            let mask = cx.mask;
+            budget = cx.budget;
+            self.memory.clock_end = self
+                .memory
+                .clock_end
+                .wrapping_add_signed(-i64::from(budget));
+            match halt {
+                Halt::Budget => {}
+                Halt::Exited => {
+                    self.states[n] = State::Done;
+                    for id in 0..BARRIERS {
+                        self.settle(id);
+                    }
                 }
-            }
-            Halt::Barrier(arrival) => self.arrive(n, arrival),
-            Halt::Code(address) => *env = code(client, address)?,
-            Halt::Fault(fault) => return Err(fault.into()),
-            Halt::Trap(error) => {
-                let pc = env.program.address(warp.flow.pc);
-                return Err(Failure::Trap(Trap {
-                    error,
-                    pc,
-                    code: env.program.code(pc),
-                    cta: self.memory.id,
-                    warp: warp.number,
-                    lanes: mask,
-                }));
+                Halt::Barrier(arrival) => self.arrive(n, arrival),
+                Halt::Code(address) => {
+                    drop(guard);
+                    *env = code(client, address)?;
+                    break;
+                }
+                Halt::Fault(fault) => return Err(fault.into()),
+                Halt::Trap(error) => {
+                    let pc = env.program.address(warp.flow.pc);
+                    return Err(Failure::Trap(Trap {
+                        error,
+                        pc,
+                        code: env.program.code(pc),
+                        cta: self.memory.id,
+                        warp: warp.number,
+                        lanes: mask,
+                    }));
+                }
             }
         }
         Ok(Turn::More)

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     engine::Pause,
-    memory::{BusError, Client, Fault, Memory, Privilege},
+    memory::{BusError, Client, Fault, Memory, PhysAddr, Privilege},
 };
 
 /// How often somebody who waits looks whether to go on.
@@ -105,9 +105,51 @@ impl Fetch for Code<'_> {
     }
 }
 
+/// What a thread that runs CTAs reaches memory by. It outlives grids: most launches of a channel
+/// look at the same pages.
+struct Port {
+    client: Client,
+    pages: Pages,
+}
+
+/// The ports that nobody uses, as many at most as threads were at work at once.
+struct Ports {
+    memory: Arc<Memory>,
+    idle: Mutex<Vec<Port>>,
+}
+
+impl Ports {
+    fn new(memory: Arc<Memory>) -> Arc<Self> {
+        Arc::new(Self {
+            memory,
+            idle: Mutex::default(),
+        })
+    }
+
+    /// A port in the address space of an instance block.
+    fn take(&self, instance: PhysAddr) -> Result<Port, BusError> {
+        let idle = self.idle.lock().pop();
+        let mut port = match idle {
+            Some(port) if port.client.is_in(instance) => return Ok(port),
+            Some(port) => port,
+            None => Port {
+                client: Client::new(self.memory.clone(), Privilege::User),
+                pages: Pages::default(),
+            },
+        };
+        port.pages = Pages::default();
+        port.client.bind(instance)?;
+        Ok(port)
+    }
+
+    fn give(&self, port: Port) {
+        self.idle.lock().push(port);
+    }
+}
+
 /// What the threads that run a grid have in common.
 struct Run {
-    memory: Arc<Memory>,
+    ports: Arc<Ports>,
     compiler: Option<Arc<Compiler>>,
     env: Mutex<Arc<Environment>>,
     /// CTAs that were started.
@@ -152,7 +194,7 @@ pub enum Outcome {
 
 /// The streaming multiprocessors: host threads, and programs decoded before.
 pub struct Multiprocessors {
-    memory: Arc<Memory>,
+    ports: Arc<Ports>,
     pool: Pool,
     compiler: Option<Arc<Compiler>>,
     programs: Mutex<Vec<Cached>>,
@@ -179,7 +221,7 @@ impl Multiprocessors {
             Engine::Jit { patience } => Compiler::new(patience).map(Arc::new),
         };
         Self {
-            memory,
+            ports: Ports::new(memory),
             pool: Pool::new(),
             compiler,
             programs: Mutex::default(),
@@ -196,7 +238,7 @@ impl Multiprocessors {
         let env = Environment {
             tids: tids(&launch),
             constants: Arc::new(Constants::new(&launch)),
-            headers: Arc::new(Headers::new()),
+            headers: Arc::default(),
             program: self.cached(&launch),
             code: None,
             uniform: Vec::new(),
@@ -204,7 +246,7 @@ impl Multiprocessors {
         };
         Ok(Grid {
             run: Arc::new(Run {
-                memory: self.memory.clone(),
+                ports: self.ports.clone(),
                 compiler: self.compiler.clone(),
                 ctas: env.launch.ctas(),
                 env: Mutex::new(Arc::new(env)),
@@ -279,12 +321,14 @@ impl Multiprocessors {
         let Some(at) = programs.iter().position(|cached| cached.key == key) else {
             return Arc::new(Program::new(launch.gpr_alloc));
         };
-        let mut client = Client::new(self.memory.clone(), Privilege::User);
-        let current = client.bind(launch.instance).is_ok()
-            && programs[at].program.is_current(&mut Code {
-                client: &mut client,
+        let current = self.ports.take(launch.instance).is_ok_and(|mut port| {
+            let current = programs[at].program.is_current(&mut Code {
+                client: &mut port.client,
                 base: launch.code_address,
             });
+            self.ports.give(port);
+            current
+        });
         match current {
             true => programs[at].program.clone(),
             false => {
@@ -317,20 +361,21 @@ impl Multiprocessors {
 }
 
 impl Run {
-    fn client(&self) -> Result<Client, BusError> {
-        let mut client = Client::new(self.memory.clone(), Privilege::User);
-        client.bind(self.env.lock().launch.instance)?;
-        Ok(client)
-    }
-
     /// Decodes the entry and reads the constants.
     fn prepare(&self) -> Result<(), Failure> {
-        // Bound to nothing, every access faults.
-        let mut client = self
-            .client()
-            .unwrap_or_else(|_| Client::new(self.memory.clone(), Privilege::User));
-        let start = self.env.lock().launch.start_id;
-        self.extend(&mut client, start)?;
+        let launch = self.env.lock().launch.clone();
+        match self.ports.take(launch.instance) {
+            Ok(mut port) => {
+                let extended = self.extend(&mut port.client, launch.start_id);
+                self.ports.give(port);
+                extended?;
+            }
+            // Bound to nothing, every access faults.
+            Err(_) => {
+                let mut client = Client::new(self.ports.memory.clone(), Privilege::User);
+                self.extend(&mut client, launch.start_id)?;
+            }
+        }
         Ok(())
     }
 
@@ -415,6 +460,22 @@ impl Run {
     }
 
     fn work_with<I: Isa>(&self, isa: I, multiprocessor: u32, asked: impl Fn() -> bool) {
+        let instance = self.env.lock().launch.instance;
+        // Without an address space, nothing was prepared.
+        if let Ok(mut port) = self.ports.take(instance) {
+            self.work_at(isa, multiprocessor, asked, &mut port);
+            self.ports.give(port);
+        }
+    }
+
+    fn work_at<I: Isa>(
+        &self,
+        isa: I,
+        multiprocessor: u32,
+        asked: impl Fn() -> bool,
+        port: &mut Port,
+    ) {
+        let Port { client, pages } = port;
         let asked = || {
             if asked() {
                 self.stop.store(true, Ordering::Relaxed);
@@ -422,10 +483,6 @@ impl Run {
             self.stop.load(Ordering::Relaxed)
         };
         let mut env = self.env.lock().clone();
-        let Ok(mut client) = self.client() else {
-            return;
-        };
-        let mut pages = Pages::default();
         while !asked() {
             let Some(mut cta) = self.next(&env, multiprocessor) else {
                 return;
@@ -435,9 +492,9 @@ impl Run {
                     compiler.prepare::<I>(code, &env.program);
                 }
                 let reach = Reach {
-                    memory: &self.memory,
-                    client: &mut client,
-                    pages: &mut pages,
+                    memory: &self.ports.memory,
+                    client,
+                    pages,
                 };
                 let turn = cta.turn(isa, &mut env, reach, |client, at| self.extend(client, at));
                 match turn {
@@ -477,7 +534,12 @@ impl Run {
         let [x, y, _] = launch.grid.map(|n| u64::from(n & 0xffff));
         let id = [n % x, n / x % y, n / x / y].map(|n| n as u32);
         let mut cta = self.room(env);
-        cta.start(launch, id, multiprocessor % launch.multiprocessors.max(1));
+        let read_first = env
+            .code
+            .as_ref()
+            .map_or(u128::MAX, |code| code.read_first());
+        let multiprocessor = multiprocessor % launch.multiprocessors.max(1);
+        cta.start(launch, id, multiprocessor, read_first);
         Some(cta)
     }
 

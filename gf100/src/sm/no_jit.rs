@@ -33,6 +33,11 @@ impl Compiler {
 }
 
 impl Code {
+    /// Registers that may be read before they are written.
+    pub fn read_first(&self) -> u128 {
+        match *self {}
+    }
+
     /// Executes until something has to be done about the warp.
     pub fn run<I: Isa>(&self, _isa: I, _cx: &mut Cx<'_>, _pages: &mut Pages) -> Halt {
         match *self {}

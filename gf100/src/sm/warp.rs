@@ -237,14 +237,23 @@ impl Warp {
         }
     }
 
-    /// The state at the start of a CTA of `threads` threads.
-    pub fn reset(&mut self, threads: u32) {
+    /// The state at the start of a CTA of `threads` threads. Of the registers only those of
+    /// `read_first`, a bit each, need to be zero.
+    pub fn reset(&mut self, threads: u32, read_first: u128) {
         let first = self.number * LANES as u32;
         let lanes = match threads.saturating_sub(first) {
             n @ 0..32 => (1 << n) - 1,
             _ => u32::MAX,
         };
-        self.regs.fill(Row::ZERO);
+        match read_first {
+            0 => {}
+            u128::MAX => self.regs.fill(Row::ZERO),
+            _ => {
+                let rows = self.regs.iter_mut().enumerate();
+                rows.filter(|(n, _)| read_first >> n & 1 != 0)
+                    .for_each(|(_, row)| *row = Row::ZERO);
+            }
+        }
         self.preds = [0, 0, 0, 0, 0, 0, 0, u32::MAX];
         self.flags = Flags::default();
         self.flow.reset(lanes, 0);

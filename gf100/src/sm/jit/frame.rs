@@ -59,12 +59,16 @@ pub struct Pages {
     slots: Vec<Slot>,
     /// The epoch that they are of, and the code.
     stamp: u64,
-    code: usize,
+    code: u64,
 }
 
+// SAFETY: the slots' pointers are only used under a guard and an epoch that prove them valid, on
+// whichever thread.
+unsafe impl Send for Pages {}
+
 impl Pages {
-    /// Pages for `count` instructions of the code at `code`.
-    pub fn enter(&mut self, code: usize, count: usize) {
+    /// Pages for `count` instructions of the code with this number.
+    pub fn enter(&mut self, code: u64, count: usize) {
         if self.code != code {
             self.code = code;
             self.slots.clear();

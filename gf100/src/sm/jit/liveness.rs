@@ -197,6 +197,14 @@ impl Liveness {
         }
     }
 
+    /// The rows that may be read before they are written; all, if that is not known.
+    pub fn rows_at_start(&self) -> Set {
+        match self.at(0) {
+            Set::MAX => Set::MAX,
+            alive => alive & ((1 << PREDS) - 1),
+        }
+    }
+
     /// What is alive before an instruction.
     pub fn at(&self, at: u32) -> Set {
         match self.open {

@@ -194,8 +194,13 @@ impl Variant {
     }
 }
 
+/// Makes codes distinct.
+static CODES: AtomicU64 = AtomicU64::new(1);
+
 /// The code of a program.
 pub struct Code {
+    /// No other code has or had it.
+    id: u64,
     insts: Vec<Inst>,
     uniforms: Vec<Uniform>,
     gprs: u32,
@@ -207,6 +212,7 @@ pub struct Code {
 impl Code {
     fn new(program: &Program) -> Self {
         Self {
+            id: CODES.fetch_add(1, Ordering::Relaxed),
             insts: program.insts().to_vec(),
             uniforms: program.uniforms().to_vec(),
             gprs: program.gprs(),
@@ -225,6 +231,14 @@ impl Code {
         self.plan.get_or_init(|| Plan::of(program))
     }
 
+    /// Registers that may be read before they are written, a bit each; all as long as that is not
+    /// known.
+    pub fn read_first(&self) -> u128 {
+        self.plan
+            .get()
+            .map_or(u128::MAX, |plan| plan.liveness.rows_at_start())
+    }
+
     /// Executes until something has to be done about the warp.
     pub fn run<I: Isa>(&self, isa: I, cx: &mut Cx<'_>, pages: &mut Pages) -> Halt {
         let entries = [FULL, PARTIAL].map(|n| self.variants[n].entry());
@@ -236,7 +250,7 @@ impl Code {
                 return halt;
             }
             (entries, Some(plan)) => {
-                pages.enter((&raw const *self).addr(), plan.slot_count);
+                pages.enter(self.id, plan.slot_count);
                 self.mixed(isa, cx, pages, entries, plan)
             }
         };

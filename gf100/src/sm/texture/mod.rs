@@ -27,9 +27,18 @@ use super::launch::{HeaderTable, Launch, SAMPLERS, TEXTURES};
 use crate::memory::{Client, Fault};
 
 /// The textures and samplers of a launch, each as it was when it was first used.
+#[derive(Default)]
 pub struct Headers {
-    textures: Box<[OnceLock<Option<Texture>>; TEXTURES]>,
-    samplers: Box<[OnceLock<Option<Sampler>>; TEXTURES]>,
+    textures: Slots<Texture>,
+    samplers: Slots<Sampler>,
+}
+
+/// What is in each slot, if it was looked at; most launches look at none.
+type Slots<T> = OnceLock<Box<[OnceLock<Option<T>>; TEXTURES]>>;
+
+/// The cells of the slots.
+fn cells<T>(slots: &Slots<T>) -> &[OnceLock<Option<T>>; TEXTURES] {
+    slots.get_or_init(|| Box::new([const { OnceLock::new() }; TEXTURES]))
 }
 
 const _: () = assert!(SAMPLERS <= TEXTURES);
@@ -47,14 +56,6 @@ fn read(client: &mut Client, table: HeaderTable, index: u32) -> Result<Option<He
 }
 
 impl Headers {
-    /// Headers that were not looked at yet.
-    pub fn new() -> Self {
-        Self {
-            textures: Box::new([const { OnceLock::new() }; TEXTURES]),
-            samplers: Box::new([const { OnceLock::new() }; TEXTURES]),
-        }
-    }
-
     /// The texture in a slot; `None` if there is none.
     ///
     /// # Errors
@@ -67,7 +68,8 @@ impl Headers {
         slot: u32,
     ) -> Result<Option<&Texture>, Fault> {
         let slot = slot as usize;
-        let (Some(cell), Some(Some(index))) = (self.textures.get(slot), launch.textures.get(slot))
+        let (Some(cell), Some(Some(index))) =
+            (cells(&self.textures).get(slot), launch.textures.get(slot))
         else {
             return Ok(None);
         };
@@ -95,7 +97,7 @@ impl Headers {
             true => launch.textures.get(slot),
             false => launch.samplers.get(slot),
         };
-        let (Some(cell), Some(Some(index))) = (self.samplers.get(slot), index) else {
+        let (Some(cell), Some(Some(index))) = (cells(&self.samplers).get(slot), index) else {
             return Ok(None);
         };
         if cell.get().is_none() {
