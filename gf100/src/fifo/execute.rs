@@ -155,6 +155,10 @@ impl Pbdma {
         slot.owner = Some(Owner::Pbdma(self.number()));
         slot.resident = Some(context.channel);
         let number = slot.id as u32;
+        if state.first_waiter(engine).is_some() {
+            // Their wait has an end only if the scheduler knows of this unit's.
+            inner.wake_scheduler();
+        }
         drop(state);
         self.held = Some(engine);
         context.current = number as u8;
