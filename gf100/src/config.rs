@@ -27,6 +27,9 @@ pub struct Config {
     pub pcie_read: Duration,
     /// What a posted write costs on the bus, for experiments.
     pub pcie_write: Duration,
+    /// Engines take at least so many times as long as those of a Quadro 6000, for experiments; 0: as
+    /// long as the host takes.
+    pub slow_motion: u32,
 }
 
 impl Config {
@@ -47,6 +50,7 @@ impl Config {
             engine: Engine::JIT,
             pcie_read: Duration::ZERO,
             pcie_write: Duration::ZERO,
+            slow_motion: 0,
         }
     }
 

@@ -20,6 +20,7 @@ mod format;
 mod gr;
 mod interrupts;
 pub mod memory;
+mod pace;
 mod pbus;
 mod pci;
 mod pci_mirror;

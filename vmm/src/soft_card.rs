@@ -17,9 +17,9 @@ use crate::gpu::HostCard;
 const MSI_CONTROL: u64 = 0x6a;
 const MSI_ENABLE: u16 = 1;
 
-/// What accesses of the card's BARs cost, as options.
+/// What the card's work costs, as options.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub struct PcieCost {
+pub struct CardCost {
     /// Nanoseconds that every read of a software card's BAR costs on top.
     #[arg(long, value_name = "NS", default_value_t = 0)]
     pcie_read_ns: u64,
@@ -27,14 +27,21 @@ pub struct PcieCost {
     /// Nanoseconds that every write to a software card's BAR costs on top.
     #[arg(long, value_name = "NS", default_value_t = 0)]
     pcie_write_ns: u64,
+
+    /// A software card's engines take at least so many times as long as those of a Quadro 6000, so
+    /// that guests wait for the card and not for the host's processors; 0: as long as the host
+    /// takes.
+    #[arg(long, value_name = "FACTOR", default_value_t = 0)]
+    slow_motion: u32,
 }
 
-impl PcieCost {
-    /// A Quadro 6000 with `vram` bytes of video memory whose accesses cost that.
+impl CardCost {
+    /// A Quadro 6000 with `vram` bytes of video memory whose work costs that.
     pub fn quadro_6000(self, vram: u64) -> gf100::Config {
         gf100::Config {
             pcie_read: Duration::from_nanos(self.pcie_read_ns),
             pcie_write: Duration::from_nanos(self.pcie_write_ns),
+            slow_motion: self.slow_motion,
             ..gf100::Config::quadro_6000(vram)
         }
     }

@@ -4,6 +4,7 @@
 
 use crate::memory::blocklinear::{Layout, Rect};
 use crate::memory::{Access, Client, Fault};
+use crate::pace::Pace;
 
 use super::methods::{Exec, State, Word};
 use super::remap::Remap;
@@ -292,6 +293,7 @@ impl Job {
         client: &mut Client,
         scratch: &mut Scratch,
         pause: &dyn Fn() -> bool,
+        pace: &Pace,
     ) -> Result<End, Fault> {
         let source = Surface::new(state, &SOURCE, self.exec.contains(Exec::SRC_LINEAR));
         let destination = Surface::new(state, &DESTINATION, self.exec.contains(Exec::DST_LINEAR));
@@ -315,7 +317,7 @@ impl Job {
                     true => width * u64::from(lines),
                     false => width,
                 };
-                self.linear(client, pause, width * u64::from(lines), |done| {
+                self.linear(client, pause, pace, width * u64::from(lines), |done| {
                     let (line, byte) = (done / run, done % run);
                     let at = |base: u64, pitch: u64| base.wrapping_add(line * pitch + byte);
                     (at(to, to_pitch), at(from, from_pitch), run - byte)
@@ -327,6 +329,7 @@ impl Job {
                     client,
                     scratch,
                     pause,
+                    pace,
                     source,
                     destination,
                     width,
@@ -343,6 +346,7 @@ impl Job {
         &mut self,
         client: &mut Client,
         pause: &dyn Fn() -> bool,
+        pace: &Pace,
         total: u64,
         at: impl Fn(u64) -> (u64, u64, u64),
     ) -> Result<End, Fault> {
@@ -353,6 +357,7 @@ impl Job {
             }
             let guard = memory.enter();
             let end = total.min(self.done + STEP);
+            let bytes = end - self.done;
             while self.done < end {
                 let (to, from, run) = at(self.done);
                 let len = run.min(end - self.done) as usize;
@@ -360,6 +365,8 @@ impl Job {
                 let target = client.page(&guard, to, Access::Write)?;
                 self.done += target.copy_from_span(&source) as u64;
             }
+            drop(guard);
+            pace.moved(2 * bytes);
         }
         Ok(End::Done)
     }
@@ -371,6 +378,7 @@ impl Job {
         client: &mut Client,
         scratch: &mut Scratch,
         pause: &dyn Fn() -> bool,
+        pace: &Pace,
         source: Surface,
         destination: Surface,
         width: u32,
@@ -408,6 +416,7 @@ impl Job {
                 None => &scratch.source,
             };
             destination.write(client, first, count, to as u32, data)?;
+            pace.moved((from + to) as u64 * u64::from(count));
             self.done += u64::from(count);
         }
         Ok(End::Done)

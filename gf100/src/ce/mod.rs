@@ -24,6 +24,7 @@ use crate::engine::{ChannelRef, Engine, EngineId, Method, Pause, Stop, Waker};
 use crate::memory::{
     Access, Client, Fault, FaultClient, FaultReason, FaultReport, FaultUnit, HubClient, Privilege,
 };
+use crate::pace::Pace;
 use crate::shared::Shared;
 
 /// Bit of UC_CTRL that starts the processor.
@@ -48,6 +49,7 @@ pub struct CopyEngine {
     /// Counts resets.
     resets: AtomicU64,
     execution: Mutex<Execution>,
+    pace: Pace,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +80,7 @@ impl CopyEngine {
             job: None,
             scratch: Scratch::default(),
         };
+        let pace = Pace::new(&shared.config);
         let engine = Self {
             shared,
             number: number & 1,
@@ -87,6 +90,7 @@ impl CopyEngine {
             waker: OnceLock::new(),
             resets: AtomicU64::new(0),
             execution: Mutex::new(execution),
+            pace,
         };
         engine.power_on();
         engine
@@ -194,7 +198,9 @@ impl CopyEngine {
         let Some(work) = job else { return Ok(()) };
         let exec = work.exec;
         let pause = || pause.asked() || self.resets.load(Ordering::Acquire) != *resets;
-        let end = work.run(state, client, scratch, &pause);
+        self.pace.begin();
+        let end = work.run(state, client, scratch, &pause, &self.pace);
+        self.pace.end();
         if matches!(end, Ok(End::Paused)) {
             return Err(Stop::Paused);
         }

@@ -12,6 +12,7 @@ use crate::engine::Pause;
 use crate::format::{Format, ZetaFormat};
 use crate::memory::blocklinear::Layout;
 use crate::memory::{Client, Fault};
+use crate::pace::Pace;
 
 /// A rectangle that gets one value. It keeps its parameters, so the methods may be changed by
 /// whoever runs while it is parked.
@@ -225,7 +226,7 @@ impl Fill {
     /// # Errors
     ///
     /// The first fault; what came before it was filled.
-    pub fn run(&mut self, client: &mut Client, pause: &Pause) -> Result<bool, Fault> {
+    pub fn run(&mut self, client: &mut Client, pause: &Pause, pace: &Pace) -> Result<bool, Fault> {
         let (pixel, mask) = (&self.pixel[..self.bytes], &self.mask[..self.bytes]);
         let whole = mask.iter().all(|&bits| bits == 0xff);
         let mut buffer = Vec::new();
@@ -253,6 +254,7 @@ impl Fill {
                 }
             }
             self.surface.write(client, place, &buffer)?;
+            pace.moved(area.bytes());
             self.walk.done(area);
         }
         Ok(true)

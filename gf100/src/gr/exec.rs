@@ -15,6 +15,7 @@ use super::mme::{Macro, MacroError, Send};
 use super::report;
 use crate::engine::{Calls, ChannelRef, Method, Pause, Stop};
 use crate::memory::{Client, Fault, FaultClient, FaultReport, FaultUnit, HubClient, Privilege};
+use crate::pace::Pace;
 use crate::shared::Shared;
 use crate::sm::Multiprocessors;
 
@@ -33,6 +34,7 @@ pub struct Exec {
     pub(super) current: Option<ChannelRef>,
     pub(super) context: Context,
     pub(super) multiprocessors: Multiprocessors,
+    pub(super) pace: Arc<Pace>,
     pub(super) running: Option<Macro>,
     pub(super) job: Option<Job>,
     /// Jobs of channels that are not current.
@@ -42,12 +44,15 @@ pub struct Exec {
 impl Exec {
     /// The idle execution side of a card.
     pub fn new(shared: Arc<Shared>, front: Arc<Front>, fecs: Arc<Fecs>) -> Self {
+        let pace = Arc::new(Pace::new(&shared.config));
         Self {
             client: Client::new(shared.memory.clone(), Privilege::User),
             switcher: Client::new(shared.memory.clone(), Privilege::System),
             current: None,
             context: Context::new(),
-            multiprocessors: Multiprocessors::new(shared.memory.clone(), shared.config.engine),
+            multiprocessors: Multiprocessors::new(shared.memory.clone(), shared.config.engine)
+                .at_pace(pace.clone()),
+            pace,
             running: None,
             job: None,
             parked: HashMap::new(),

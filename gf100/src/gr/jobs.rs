@@ -13,6 +13,7 @@ use super::report;
 use super::twod::Blit;
 use crate::engine::{Method, Pause, Stop};
 use crate::memory::{Client, Fault, FaultClient, FaultReport, FaultUnit, GpcClient};
+use crate::pace::Pace;
 use crate::sm::{Failure, Grid, LaunchError, Outcome};
 
 /// Work that takes longer than a method should.
@@ -47,11 +48,13 @@ impl Exec {
             return Ok(());
         };
         self.front.set_busy(true);
+        self.pace.begin();
         let client = &mut self.client;
+        let pace = &self.pace;
         let result = match job {
-            Job::Transfer { transfer, .. } => transfer.run(client, pause).map_err(Into::into),
-            Job::Clear(fills) => clear(fills, client, pause).map_err(Into::into),
-            Job::Blit(blit) => blit.run(client, pause).map_err(Into::into),
+            Job::Transfer { transfer, .. } => transfer.run(client, pause, pace).map_err(Into::into),
+            Job::Clear(fills) => clear(fills, client, pause, pace).map_err(Into::into),
+            Job::Blit(blit) => blit.run(client, pause, pace).map_err(Into::into),
             Job::Grid { grid, method } => {
                 let method = *method;
                 match self.multiprocessors.run(grid, pause) {
@@ -61,6 +64,7 @@ impl Exec {
                 }
             }
         };
+        self.pace.end();
         self.front.set_busy(false);
         match result {
             Ok(true) => match self.job.take() {
@@ -180,9 +184,14 @@ impl Exec {
 }
 
 /// Works on clears until all are done. `false`: it was asked to pause before.
-fn clear(fills: &mut Vec<Fill>, client: &mut Client, pause: &Pause) -> Result<bool, Fault> {
+fn clear(
+    fills: &mut Vec<Fill>,
+    client: &mut Client,
+    pause: &Pause,
+    pace: &Pace,
+) -> Result<bool, Fault> {
     while let Some(fill) = fills.last_mut() {
-        if !fill.run(client, pause)? {
+        if !fill.run(client, pause, pace)? {
             return Ok(false);
         }
         fills.pop();

@@ -10,6 +10,7 @@ use super::surface::{Area, Surface, Walk, linear};
 use crate::engine::Pause;
 use crate::memory::blocklinear::Layout;
 use crate::memory::{Client, Fault};
+use crate::pace::Pace;
 
 /// The methods of one side.
 #[derive(Clone, Copy)]
@@ -95,7 +96,7 @@ impl Transfer {
     /// # Errors
     ///
     /// The first fault; what came before it was copied.
-    pub fn run(&mut self, client: &mut Client, pause: &Pause) -> Result<bool, Fault> {
+    pub fn run(&mut self, client: &mut Client, pause: &Pause, pace: &Pace) -> Result<bool, Fault> {
         let mut buffer = Vec::new();
         while let Some(area) = self.walk.next() {
             if pause.asked() {
@@ -121,6 +122,7 @@ impl Transfer {
                     target.write(client, area, &buffer)?;
                 }
             }
+            pace.moved(2 * area.bytes());
             self.walk.done(area);
         }
         Ok(true)

@@ -44,6 +44,13 @@ pub struct Area {
     pub lines: u32,
 }
 
+impl Area {
+    /// Its bytes.
+    pub fn bytes(self) -> u64 {
+        u64::from(self.width) * u64::from(self.lines)
+    }
+}
+
 impl Surface {
     /// The bytes of `area` that are in a tiled surface at `x`, `y`, `z`.
     fn rect(area: Area, x: u32, y: u32, z: u32) -> Rect {

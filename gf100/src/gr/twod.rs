@@ -12,6 +12,7 @@ use crate::engine::Pause;
 use crate::format::Format;
 use crate::memory::blocklinear::Layout;
 use crate::memory::{Client, Fault};
+use crate::pace::Pace;
 
 /// Pixels of the longest row, and rows of the highest surface.
 const MAX_SIZE: u32 = 0x1_0000;
@@ -188,7 +189,7 @@ impl Blit {
     /// # Errors
     ///
     /// The first fault; what came before it was copied.
-    pub fn run(&mut self, client: &mut Client, pause: &Pause) -> Result<bool, Fault> {
+    pub fn run(&mut self, client: &mut Client, pause: &Pause, pace: &Pace) -> Result<bool, Fault> {
         let empty = self.source.width == 0 || self.source.height == 0;
         if empty || self.columns.0 >= self.columns.1 {
             return Ok(true);
@@ -199,6 +200,7 @@ impl Blit {
                 return Ok(false);
             }
             self.row(client, self.rows.0, &mut buffers)?;
+            pace.moved(buffers.iter().map(|row| row.len() as u64).sum());
             self.rows.0 += 1;
         }
         Ok(true)

@@ -155,6 +155,11 @@ impl Cta {
         self.next = 0;
     }
 
+    /// Instructions that its warps have executed.
+    pub fn executed(&self) -> u64 {
+        self.memory.clock_end
+    }
+
     /// Gives the next warp that is ready a turn, and those behind it what that leaves of it.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     engine::Pause,
     memory::{BusError, Client, Fault, Memory, PhysAddr, Privilege},
+    pace::Pace,
 };
 
 /// How often somebody who waits looks whether to go on.
@@ -165,6 +166,7 @@ struct Run {
     spare: Mutex<(Vec<Cta>, u64)>,
     helpers: Mutex<Helpers>,
     idle: Condvar,
+    pace: Arc<Pace>,
 }
 
 /// The threads that help the one that runs a grid.
@@ -198,6 +200,7 @@ pub struct Multiprocessors {
     pool: Pool,
     compiler: Option<Arc<Compiler>>,
     programs: Mutex<Vec<Cached>>,
+    pace: Arc<Pace>,
 }
 
 /// A program with what it belongs to.
@@ -225,7 +228,13 @@ impl Multiprocessors {
             pool: Pool::new(),
             compiler,
             programs: Mutex::default(),
+            pace: Arc::new(Pace::HOST),
         }
+    }
+
+    /// They take the time that `pace` says.
+    pub(crate) fn at_pace(self, pace: Arc<Pace>) -> Self {
+        Self { pace, ..self }
     }
 
     /// Prepares a grid.
@@ -257,6 +266,7 @@ impl Multiprocessors {
                 spare: Mutex::default(),
                 helpers: Mutex::default(),
                 idle: Condvar::new(),
+                pace: self.pace.clone(),
             }),
         })
     }
@@ -496,7 +506,9 @@ impl Run {
                     client,
                     pages,
                 };
+                let before = cta.executed();
                 let turn = cta.turn(isa, &mut env, reach, |client, at| self.extend(client, at));
+                self.pace.executed(cta.executed() - before);
                 match turn {
                     Ok(Turn::Done) => {
                         self.spare.lock().0.push(cta);

@@ -277,3 +277,38 @@ fn a_channel_may_use_both_engines_in_turn() {
         assert_eq!(rig.bytes((2 << 20) * n, want.len()), want, "copy {n}");
     }
 }
+
+#[test]
+fn channels_with_endless_work_take_turns_on_an_engine_of_one_pbdma() {
+    let mut rig = Rig::slow(10_000);
+    rig.write(pfifo::ENG_PBDMA_MASK, 4, !(1 << 2));
+    let mut channels = [1, 2].map(|chid| rig.channel(chid));
+    // Copies of 2 ms.
+    const COPIES: u32 = 150;
+    for channel in &mut channels {
+        let base = 0x10_0000 * u64::from(channel.chid);
+        let mut words = bind_copy(4, 0);
+        for n in 1..=COPIES {
+            words.extend(copy(4, base, 0, 4096, 4));
+            words.extend(semaphore(base + 0x8_0000, n, 0x0100_0002));
+        }
+        channel.push(&rig, &words);
+    }
+    // Each has a part of what the other one has had meanwhile, until one of them is done.
+    let mut before = [0; 2];
+    for round in [COPIES / 3, 2 * COPIES / 3] {
+        let done = || [1, 2].map(|chid: u64| rig.load(0x10_0000 * chid + 0x8_0000));
+        rig.wait("one of them to go on", || {
+            done().iter().any(|n| *n >= round)
+        });
+        let now = done();
+        assert!(
+            now.iter().zip(before).all(|(now, before)| *now > before),
+            "{before:?}, then {now:?} of {COPIES}"
+        );
+        before = now;
+    }
+    for channel in &mut channels {
+        channel.finish(&rig);
+    }
+}

@@ -86,8 +86,17 @@ pub struct Channel {
 impl Rig {
     /// A card with PFIFO set up as nouveau does it.
     pub fn new() -> Self {
+        Self::slow(0)
+    }
+
+    /// One whose engines are so much slower than a Quadro 6000's.
+    pub fn slow(slow_motion: u32) -> Self {
         let line = Arc::new(Line::default());
-        let card = Card::new(Config::quadro_6000(VRAM), line.clone()).unwrap();
+        let config = Config {
+            slow_motion,
+            ..Config::quadro_6000(VRAM)
+        };
+        let card = Card::new(config, line.clone()).unwrap();
         let rig = Self {
             card,
             line,

@@ -12,7 +12,7 @@ use gf100::Card;
 use mmio::trace::{Census, Observer, Recorder};
 
 use crate::size::Size;
-use crate::soft_card::PcieCost;
+use crate::soft_card::CardCost;
 use crate::vfio_user::{Irqs, Observed, Server};
 
 /// Registers that `--stats` lists.
@@ -38,12 +38,12 @@ pub struct Args {
     stats: bool,
 
     #[command(flatten)]
-    pcie: PcieCost,
+    cost: CardCost,
 }
 
 /// Serves until SIGINT or SIGTERM.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = args.pcie.quadro_6000(args.vram.bytes());
+    let config = args.cost.quadro_6000(args.vram.bytes());
     let irqs = Arc::new(Irqs::default());
     let card = Arc::new(Card::new(config, irqs.clone()).context("Cannot build the card")?);
 

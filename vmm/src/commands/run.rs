@@ -146,7 +146,7 @@ impl Args {
             (None, _) => Ok((None, vec![None; guests])),
             (Some(Source::Soft), Mode::Passthrough) => {
                 let vram = self.sharing.vram.bytes();
-                let card = self.sharing.pcie.quadro_6000(vram);
+                let card = self.sharing.cost.quadro_6000(vram);
                 Ok((None, vec![Some(GpuConfig::Soft(card)); guests]))
             }
             (Some(Source::Vfio(address)), Mode::Passthrough) => {

@@ -15,7 +15,7 @@ use sched::{MILLISECOND, Policy};
 
 use crate::gpu::HostCard;
 use crate::size::Size;
-use crate::soft_card::{PcieCost, SoftCard};
+use crate::soft_card::{CardCost, SoftCard};
 use crate::vfio::{Address, Device, VfioCard};
 use crate::vm::StoreLog;
 
@@ -30,7 +30,7 @@ pub struct Options {
     pub vram: Size,
 
     #[command(flatten)]
-    pub pcie: PcieCost,
+    pub cost: CardCost,
 
     /// Optimisations: none (as GPUvm was published), paper, all, or names of some, separated by
     /// commas.
@@ -201,7 +201,7 @@ impl Options {
         let vgpus = u16::try_from(slots.len()).context("Too many virtual GPUs")?;
         let vram = Layout::vram_for(vgpus, self.vram.bytes(), TABLES);
         let vram = vram.next_multiple_of(6 * VRAM_UNIT);
-        let config = self.pcie.quadro_6000(vram);
+        let config = self.cost.quadro_6000(vram);
         let card = SoftCard::new(config).context("Cannot build the card")?;
         self.share(Arc::new(card), vram, slots)
     }
