@@ -19,6 +19,7 @@ pub mod copy;
 mod device;
 mod error;
 pub mod hostile;
+pub mod kernel;
 pub mod kmsg;
 pub mod methods;
 pub mod pattern;

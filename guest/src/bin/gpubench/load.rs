@@ -6,29 +6,34 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use guest::copy::Engine;
-use guest::pattern::Pattern;
-use guest::{Access, Buffer, Channel, Device, Domain, Push};
+use guest::{Channel, Device, Push};
 use serde::Serialize;
 
 use crate::LoadArguments;
+use crate::work::Work;
 
 /// How long one submission may take: others have their turns in between.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How often it is looked whether a submission is over. Others are under way meanwhile, and a guest
+/// that looks all the time takes a processor from its host.
+const NAP: Duration = Duration::from_millis(1);
 
 /// What a load did.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "load")]
 struct Total {
-    engine: &'static str,
+    /// The engine that copied, or `kernel`.
+    work: &'static str,
     /// Channels that took turns.
     channels: u8,
-    /// Bytes of a copy.
-    bytes: u64,
-    /// Copies that are over.
-    copies: u64,
+    /// Bytes of a copy, turns of a kernel.
+    size: u64,
+    /// Copies or kernels that are over.
+    count: u64,
     /// How long all of them took.
     seconds: f64,
+    /// By second, how many were over then.
+    counts: Vec<u64>,
     /// From a submission to the moment when its end was seen, microseconds.
     median_us: f64,
     p99_us: f64,
@@ -41,53 +46,25 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
         Some(path) => Device::open(path)?,
         None => Device::open_any()?,
     };
-    let Some(engine) = Engine::ALL
-        .into_iter()
-        .find(|engine| engine.name().eq_ignore_ascii_case(&arguments.engine))
-    else {
-        bail!(
-            "There is no engine {:?}, only ce0, ce1 and m2mf",
-            arguments.engine
-        );
-    };
-    let bytes = arguments.kib.max(1) << 10;
-    let from = Buffer::new(&device, Domain::Vram, bytes)?;
-    let to = Buffer::new(&device, Domain::Vram, bytes)?;
-    let check = Buffer::new(&device, Domain::Gart, 4096)?;
+    let work = Work::new(&device, arguments)?;
     let mut contexts = (0..arguments.channels)
-        .map(|_| Context::new(&device, engine))
+        .map(|_| Context::new(&device, &work, arguments.batch))
         .collect::<Result<Vec<_>>>()?;
-    let pattern = Pattern::new(bytes);
-    pattern.fill(check.quads()?);
-    let mut upload = Push::new();
-    engine.linear(
-        &mut upload,
-        check.address(),
-        from.address(),
-        4096.min(bytes),
-    );
-    contexts[0].channel.run(
-        &upload,
-        &[(&check, Access::Read), (&from, Access::Write)],
-        LIMIT,
-    )?;
+    work.prepare(&mut contexts[0].channel, LIMIT)?;
 
-    let mut copy = Push::new();
-    engine.linear(&mut copy, from.address(), to.address(), bytes);
-    let used = [(&from, Access::Read), (&to, Access::Write)];
-    let mut times: Vec<f64> = Vec::new();
-    let mut chance = Chance(bytes ^ u64::from(arguments.ahead));
+    let mut progress = Progress::new(arguments.batch);
+    let mut chance = Chance(work.size() ^ u64::from(arguments.ahead));
     let mut burst = 0;
-    let begin = Instant::now();
-    let end = begin + Duration::from_secs(arguments.seconds);
+    let end = progress.begin + Duration::from_secs(arguments.seconds);
     let most = arguments.ahead.max(1) as usize;
+    let is_over = || Instant::now() >= end || arguments.until.as_ref().is_some_and(|f| f.exists());
     for turn in (0..contexts.len()).cycle() {
-        if Instant::now() >= end {
+        if is_over() {
             break;
         }
         if arguments.burst != 0 && burst == arguments.burst {
             for context in &mut contexts {
-                context.finish(0, &mut times)?;
+                context.finish(0, &mut progress)?;
                 context.channel.retire()?;
             }
             burst = 0;
@@ -95,92 +72,130 @@ pub fn run(arguments: &LoadArguments) -> Result<()> {
             continue;
         }
         let context = &mut contexts[turn];
-        context.finish(most - 1, &mut times)?;
-        let since = Instant::now();
-        let fence = context.channel.post_fenced(&copy, &used)?;
-        context.under_way.push_back((fence, since));
+        context.finish(most - 1, &mut progress)?;
+        context.submit(&work)?;
         burst += 1;
     }
     for context in &mut contexts {
-        context.finish(0, &mut times)?;
+        context.finish(0, &mut progress)?;
     }
-    let seconds = begin.elapsed().as_secs_f64();
+    let seconds = progress.begin.elapsed().as_secs_f64();
     for context in &contexts {
         context.channel.retire()?;
     }
+    work.check(&mut contexts[0].channel, LIMIT)?;
 
-    Pattern::new(0).fill(check.quads()?);
-    let mut download = Push::new();
-    engine.linear(
-        &mut download,
-        to.address(),
-        check.address(),
-        4096.min(bytes),
-    );
-    contexts[0].channel.run(
-        &download,
-        &[(&to, Access::Read), (&check, Access::Write)],
-        LIMIT,
-    )?;
-    pattern.check(check.quads()?, 0, 0, 4096.min(bytes))?;
-
+    let count = progress.count();
+    let Progress {
+        mut times, counts, ..
+    } = progress;
     times.sort_unstable_by(f64::total_cmp);
     let of_hundred = |n: usize| {
         let last = times.len().saturating_sub(1);
         times.get(last * n / 100).copied().unwrap_or(0.0)
     };
     let total = Total {
-        engine: engine.name(),
+        work: work.name(),
         channels: arguments.channels,
-        bytes,
-        copies: times.len() as u64,
+        size: work.size(),
+        count,
         seconds,
+        counts,
         median_us: of_hundred(50),
         p99_us: of_hundred(99),
         max_us: of_hundred(100),
     };
-    match arguments.json {
-        true => println!("{}", serde_json::to_string(&total)?),
-        false => println!(
-            "{} copies of {} KiB by {} in {:.1} s; median {:.0} us, 99 % {:.0} us, longest {:.0} us",
-            total.copies,
-            arguments.kib,
-            total.engine,
-            total.seconds,
-            total.median_us,
-            total.p99_us,
-            total.max_us
-        ),
+    if arguments.json {
+        println!("{}", serde_json::to_string(&total)?);
+        return Ok(());
     }
+    let what = match &work {
+        Work::Copy { .. } => format!("copies of {} KiB by {}", work.size() >> 10, work.name()),
+        Work::Kernel { .. } => format!("kernels of {} turns", work.size()),
+    };
+    println!(
+        "{count} {what} in {seconds:.1} s; a submission takes {:.0} us at the median, 99 % {:.0} us, \
+         the longest {:.0} us",
+        total.median_us, total.p99_us, total.max_us
+    );
     Ok(())
+}
+
+/// How far it is.
+struct Progress {
+    begin: Instant,
+    /// Copies or kernels of a submission.
+    batch: u32,
+    /// What submissions took, in microseconds.
+    times: Vec<f64>,
+    /// By second, what was over then.
+    counts: Vec<u64>,
+}
+
+impl Progress {
+    fn new(batch: u32) -> Self {
+        Self {
+            begin: Instant::now(),
+            batch,
+            times: Vec::new(),
+            counts: Vec::new(),
+        }
+    }
+
+    /// Copies or kernels that are over.
+    fn count(&self) -> u64 {
+        self.times.len() as u64 * u64::from(self.batch)
+    }
+
+    /// A submission that was made at `since` is over.
+    fn done(&mut self, since: Instant) {
+        let seconds = self.begin.elapsed().as_secs() as usize;
+        let before = self.count();
+        while self.counts.len() < seconds {
+            self.counts.push(before);
+        }
+        self.times.push(since.elapsed().as_secs_f64() * 1e6);
+    }
 }
 
 /// A channel and what it has been given.
 struct Context {
     channel: Channel,
+    push: Push,
     under_way: VecDeque<(u32, Instant)>,
 }
 
 impl Context {
-    fn new(device: &Arc<Device>, engine: Engine) -> Result<Self> {
+    fn new(device: &Arc<Device>, work: &Work, batch: u32) -> Result<Self> {
         let mut channel = Channel::new(device)?;
-        let mut attach = Push::new();
-        engine.attach(&channel, &mut attach)?;
-        channel.run(&attach, &[], LIMIT)?;
+        let push = work.attach(&mut channel, batch, LIMIT)?;
         Ok(Self {
             channel,
+            push,
             under_way: VecDeque::new(),
         })
     }
 
-    /// Waits until at most `left` submissions are under way; their times, in microseconds, go to
-    /// `times`.
-    fn finish(&mut self, left: usize, times: &mut Vec<f64>) -> Result<()> {
+    fn submit(&mut self, work: &Work) -> Result<()> {
+        let since = Instant::now();
+        let fence = self.channel.post_fenced(&self.push, &work.buffers())?;
+        self.under_way.push_back((fence, since));
+        Ok(())
+    }
+
+    /// Waits until at most `left` submissions are under way.
+    fn finish(&mut self, left: usize, progress: &mut Progress) -> Result<()> {
         while self.under_way.len() > left
             && let Some((fence, since)) = self.under_way.pop_front()
         {
-            self.channel.wait(fence, LIMIT)?;
-            times.push(since.elapsed().as_secs_f64() * 1e6);
+            let begin = Instant::now();
+            while !self.channel.passed(fence)? {
+                if begin.elapsed() > LIMIT {
+                    bail!("A submission is not over after {} s", LIMIT.as_secs());
+                }
+                thread::sleep(NAP);
+            }
+            progress.done(since);
         }
         Ok(())
     }

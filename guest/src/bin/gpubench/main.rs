@@ -7,6 +7,7 @@
 mod copy;
 mod load;
 mod report;
+mod work;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ struct Arguments {
 enum Benchmark {
     /// Copy bandwidth over sizes, and the latency of small operations, per engine
     Copy(CopyArguments),
-    /// Keeps an engine busy with copies within video memory, for others to compete with
+    /// Keeps an engine busy with copies or kernels, for others to compete with
     Load(LoadArguments),
 }
 
@@ -56,19 +57,28 @@ pub struct LoadArguments {
     #[arg(long)]
     json: bool,
 
-    /// Engine: ce0, ce1 or m2mf
+    /// Engine that copies within video memory: ce0, ce1 or m2mf
     #[arg(long, value_name = "ENGINE", default_value = "m2mf")]
     engine: String,
 
     /// KiB of each copy
-    #[arg(long, value_name = "KIB", default_value_t = 1024)]
+    #[arg(long, value_name = "KIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     kib: u64,
+
+    /// Instead of copies: kernels whose threads go around a loop so many times
+    #[arg(long, value_name = "TURNS", conflicts_with_all = ["engine", "kib"],
+        value_parser = clap::value_parser!(u32).range(1..))]
+    kernel: Option<u32>,
+
+    /// Copies or kernels of a submission
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    batch: u32,
 
     /// Channels, each with its context of the engine, that take turns
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     channels: u8,
 
-    /// Copies of each channel that are under way at a time
+    /// Submissions of each channel that are under way at a time
     #[arg(long, value_name = "N", default_value_t = 4)]
     ahead: u32,
 
@@ -76,7 +86,11 @@ pub struct LoadArguments {
     #[arg(long, value_name = "S", default_value_t = 10)]
     seconds: u64,
 
-    /// Sleep after so many copies; 0 never does
+    /// End as soon as there is this file
+    #[arg(long, value_name = "FILE")]
+    until: Option<PathBuf>,
+
+    /// Sleep after so many submissions; 0 never does
     #[arg(long, value_name = "N", default_value_t = 0)]
     burst: u32,
 

@@ -1,12 +1,8 @@
 //! Launches that go wrong in a multiprocessor: the kernel reports it, and the card goes on.
-//!
-//! The machine code is put together by hand, so that nothing but the card and nouveau is tested.
-
-use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, ensure};
-use guest::methods::{class, compute, host};
-use guest::{Access, Buffer, Channel, Domain, Push};
+use guest::kernel::{self, Grid, code, launch};
+use guest::{Access, Buffer, Channel, Domain};
 
 use crate::case::{Case, Context, LIMIT, check_channel};
 use crate::faults::{Fate, NOWHERE, Scene, page_digits};
@@ -17,6 +13,12 @@ pub const CASES: &[Case] = &[
         about: "a thread stores a word",
         seconds: 60,
         run: launch_stores,
+    },
+    Case {
+        name: "grid",
+        about: "threads of many CTAs compute in a loop",
+        seconds: 60,
+        run: grid_computes,
     },
     Case {
         name: "address",
@@ -40,7 +42,7 @@ pub const CASES: &[Case] = &[
         name: "stack",
         about: "a thread enters regions without end",
         seconds: 60,
-        run: |context| traps(context, &[code::ENTER, code::BACK_TWO], "STACK_ERROR"),
+        run: |context| traps(context, &[code::ENTER, code::back(2)], "STACK_ERROR"),
     },
     Case {
         name: "endless",
@@ -51,37 +53,6 @@ pub const CASES: &[Case] = &[
 ];
 
 const PAGE: u64 = 4096;
-const SUBCHANNEL: u32 = 1;
-
-/// Machine code, of which a thread has registers 0 to 3 here.
-///
-/// Source: Mesa `nv50_ir_emit_nvc0.cpp`.
-mod code {
-    /// Ends the thread.
-    pub const EXIT: u64 = 0x8000_0000_0000_1de7;
-    /// Goes on at itself.
-    pub const AGAIN: u64 = 0x4003_ffff_e000_1de7;
-    /// Goes on at the instruction before.
-    pub const BACK_TWO: u64 = 0x4003_ffff_c000_1de7;
-    /// Enters a region that ends with the next instruction.
-    pub const ENTER: u64 = 0x6000_0000_0000_0007;
-    /// No instruction.
-    pub const NONE: u64 = u64::MAX;
-    /// Loads register 2 from the address in registers 0 and 1.
-    pub const LOAD: u64 = 0x8400_0000_0000_1c85 | 2 << 14;
-    /// Stores register 2 there.
-    pub const STORE: u64 = 0x9400_0000_0000_1c85 | 2 << 14;
-
-    /// Sets a register.
-    pub const fn set(register: u64, value: u32) -> u64 {
-        0x1800_0000_0000_1de2 | register << 14 | (value as u64) << 26
-    }
-
-    /// Sets registers 0 and 1 to an address.
-    pub const fn point(address: u64) -> [u64; 2] {
-        [set(0, address as u32), set(1, (address >> 32) as u32)]
-    }
-}
 
 /// Loads from an address.
 fn load(address: u64) -> [u64; 4] {
@@ -94,28 +65,6 @@ fn misaligned() -> [u64; 4] {
     load(NOWHERE + 1)
 }
 
-/// The commands that run one thread of `program`, which `buffer` holds from now on.
-fn launch(channel: &Channel, buffer: &Buffer, program: &[u64]) -> Result<Push> {
-    for (place, word) in buffer.quads()?.iter().zip(program) {
-        place.store(*word, Ordering::Release);
-    }
-    let address = buffer.address();
-    channel.object(class::COMPUTE)?;
-    let mut push = Push::new();
-    push.incr(SUBCHANNEL, host::SET_OBJECT, &[class::COMPUTE]);
-    // As Mesa has them, away from the buffers.
-    push.incr(SUBCHANNEL, compute::LOCAL_BASE, &[0xff << 24]);
-    push.incr(SUBCHANNEL, compute::SHARED_BASE, &[0xfe << 24]);
-    let segment = [(address >> 32) as u32, address as u32];
-    push.incr(SUBCHANNEL, compute::CODE_ADDRESS_HIGH, &segment);
-    push.incr(SUBCHANNEL, compute::CP_START_ID, &[0]);
-    push.incr(SUBCHANNEL, compute::CP_GPR_ALLOC, &[4]);
-    push.incr(SUBCHANNEL, compute::BLOCKDIM_YX, &[1 << 16 | 1, 1]);
-    push.incr(SUBCHANNEL, compute::GRIDDIM_YX, &[1 << 16 | 1, 1]);
-    push.incr(SUBCHANNEL, compute::LAUNCH, &[compute::LAUNCH_ARGUMENT]);
-    Ok(push)
-}
-
 fn launch_stores(context: &Context) -> Result<()> {
     const VALUE: u32 = 0x1234_5678;
     let device = context.open()?;
@@ -124,11 +73,36 @@ fn launch_stores(context: &Context) -> Result<()> {
     let (program, target) = (page()?, page()?);
     let [low, high] = code::point(target.address());
     let words = [low, high, code::set(2, VALUE), code::STORE, code::EXIT];
-    let push = launch(&channel, &program, &words)?;
+    let push = launch(&channel, &program, &words, Grid::THREAD)?;
     let buffers = [(&program, Access::Read), (&target, Access::Write)];
     channel.run(&push, &buffers, LIMIT)?;
     let found = target.read(0)?;
     ensure!(found == VALUE, "The thread stored {found:#x}");
+    Ok(())
+}
+
+fn grid_computes(context: &Context) -> Result<()> {
+    const COUNT: u32 = 1000;
+    let device = context.open()?;
+    let mut channel = Channel::new(&device)?;
+    let page = || Buffer::new(&device, Domain::Gart, PAGE);
+    let (program, target) = (page()?, page()?);
+    let words = kernel::turns(target.address(), COUNT);
+    let grid = Grid {
+        ctas: 14,
+        threads: kernel::THREADS,
+    };
+    let push = launch(&channel, &program, &words, grid)?;
+    let buffers = [(&program, Access::Read), (&target, Access::Write)];
+    channel.run(&push, &buffers, LIMIT)?;
+    for thread in 0..kernel::THREADS {
+        let found = target.read(u64::from(thread) * 4)?;
+        let expected = kernel::turned(thread, COUNT);
+        ensure!(
+            found == expected,
+            "Thread {thread} stored {found:#x} instead of {expected:#x}"
+        );
+    }
     Ok(())
 }
 
@@ -146,7 +120,7 @@ fn traps(context: &Context, program: &[u64], error: &str) -> Result<()> {
 fn reports(context: &Context, program: &[u64], parts: &[&str], fate: Fate) -> Result<()> {
     let mut scene = Scene::new(context)?;
     let buffer = Buffer::new(&scene.device, Domain::Gart, PAGE)?;
-    let push = launch(&scene.victim, &buffer, program)?;
+    let push = launch(&scene.victim, &buffer, program, Grid::THREAD)?;
     scene.provoke(&push, &[(&buffer, Access::Read)])?;
     scene.aftermath(parts, fate)
 }
@@ -156,7 +130,7 @@ fn endless(context: &Context) -> Result<()> {
     let mut channel = Channel::new(&device)?;
     let mut bystander = Channel::new(&device)?;
     let program = Buffer::new(&device, Domain::Gart, PAGE)?;
-    let push = launch(&channel, &program, &[code::AGAIN])?;
+    let push = launch(&channel, &program, &[code::AGAIN], Grid::THREAD)?;
     channel.submit(&push, &[(&program, Access::Read)])?;
     check_channel(&mut bystander).context("A bystander")?;
     // The kernel waits 15 s for the channel before it destroys it all the same.
