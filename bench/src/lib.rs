@@ -16,6 +16,8 @@ pub mod published;
 mod record;
 pub mod report;
 mod runner;
+#[cfg(test)]
+mod testing;
 mod vfio_user;
 mod work;
 

@@ -89,6 +89,9 @@ fn script(job: &Job, places: &Places<'_>) -> String {
         }
     };
     run += &format!(" --vram {}M", vram(job));
+    if job.slow_motion > 0 {
+        run += &format!(" --slow-motion {}", job.slow_motion);
+    }
     if job.pcie {
         for (name, cost) in PCIE {
             run += &format!(" {name} {cost}");
@@ -323,22 +326,7 @@ fn machine(lab: &Lab<'_>, jobs: &[&Job]) -> Result<Machine> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Load, Way};
-
-    fn job(suite: Suite, mode: &str, guests: u16) -> Job {
-        Job {
-            suite,
-            mode: mode.parse().unwrap(),
-            way: Way::Nested,
-            guests,
-            sched: "drr".into(),
-            size: "small".into(),
-            load: Load::default(),
-            pcie: false,
-            workloads: Vec::new(),
-            repetition: 0,
-        }
-    }
+    use crate::testing::job;
 
     fn script_of(job: &Job) -> String {
         let places = Places {
@@ -369,7 +357,7 @@ mod tests {
             "cat a b >initrd",
             "timeout 9 gpuvm run --kernel k",
             "--disk /dev/vda,ro",
-            "--mode fv --opt bulk,incremental --track ring --sched drr",
+            "--mode fv --opt bulk,incremental --track ring --sched direct",
         ] {
             assert!(script.contains(part), "{part} is missing in {script}");
         }

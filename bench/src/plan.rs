@@ -78,15 +78,34 @@ impl FromStr for Suite {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Load {
-    /// Copies of 1, 2, 4 and 8 MiB, by guest.
+    /// Kernels of which each guest's take twice as long as those of the one before; four lengths.
     #[default]
     Unlike,
-    /// The same copies.
+    /// The same kernels.
     Equal,
-    /// Short copies and long ones, by turns of guests.
+    /// Short kernels and long ones, by turns of guests.
     ShortLong,
-    /// Many short copies, then a sleep as long as chance has it.
+    /// 1024 short kernels, then a sleep as long as chance has it.
     Bursty,
+}
+
+/// What one guest of a load does again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernels {
+    /// How often their threads go around a loop.
+    pub turns: u32,
+    /// Kernels of a submission.
+    pub batch: u32,
+    /// Submissions between two sleeps; 0 never sleeps.
+    pub burst: u32,
+}
+
+const fn kernels(turns: u32) -> Kernels {
+    Kernels {
+        turns,
+        batch: 1,
+        burst: 0,
+    }
 }
 
 impl Load {
@@ -103,13 +122,23 @@ impl Load {
         }
     }
 
-    /// KiB of a copy: guest `n` has the `n`th, and around again.
-    pub const fn kib(self) -> &'static [u32] {
+    /// What guests do: guest `n` the `n`th, and around again.
+    pub const fn kernels(self) -> &'static [Kernels] {
+        const SHORT: Kernels = Kernels {
+            turns: 4,
+            batch: 4,
+            burst: 0,
+        };
+        const BURST: Kernels = Kernels {
+            turns: 2,
+            batch: 16,
+            burst: 64,
+        };
         match self {
-            Self::Unlike => &[1024, 2048, 4096, 8192],
-            Self::Equal => &[1024],
-            Self::ShortLong => &[64, 8192],
-            Self::Bursty => &[64],
+            Self::Unlike => &const { [kernels(14), kernels(28), kernels(56), kernels(112)] },
+            Self::Equal => &const { [kernels(28)] },
+            Self::ShortLong => &const { [SHORT, kernels(112)] },
+            Self::Bursty => &[BURST],
         }
     }
 
@@ -246,6 +275,10 @@ pub struct Job {
     /// What they do, for [`Suite::Sharing`].
     #[serde(default)]
     pub load: Load,
+    /// How many times longer than a Quadro 6000's engines those of the card take, for
+    /// [`Suite::Sharing`]; 0: as long as the host takes.
+    #[serde(default)]
+    pub slow_motion: u32,
     /// Whether accesses of the card cost what they cost over PCIe.
     #[serde(default)]
     pub pcie: bool,
@@ -267,6 +300,7 @@ impl Job {
             sched,
             size,
             load,
+            slow_motion,
             pcie,
             workloads,
             repetition,
@@ -274,6 +308,9 @@ impl Job {
         let mut key = format!("{suite} {mode} {way} {guests} {sched} {size} {repetition}");
         if *suite == Suite::Sharing {
             key = format!("{key} {load}");
+        }
+        if *slow_motion > 0 {
+            key = format!("{key} slow-motion {slow_motion}");
         }
         if *pcie {
             key += " pcie";
@@ -332,6 +369,8 @@ pub struct Matrix {
     pub scheds: Vec<String>,
     /// What they do, for [`Suite::Sharing`].
     pub loads: Vec<Load>,
+    /// How much slower than a Quadro 6000 the card is, for [`Suite::Sharing`].
+    pub slow_motion: u32,
     /// Without the cost of PCIe, with it, or both.
     pub pcie: Vec<bool>,
     /// Size.
@@ -407,6 +446,7 @@ fn job(matrix: &Matrix, suite: Suite, mode: &Mode, repetition: u32) -> Job {
         sched: "direct".into(),
         size: matrix.size.clone(),
         load: Load::default(),
+        slow_motion: 0,
         pcie: false,
         workloads: Vec::new(),
         repetition,
@@ -431,6 +471,7 @@ fn sharing(matrix: &Matrix, repetition: u32) -> Vec<Job> {
                     guests,
                     sched: sched.clone(),
                     load,
+                    slow_motion: matrix.slow_motion,
                     ..job(matrix, Suite::Sharing, mode, repetition)
                 }));
             }
@@ -451,6 +492,7 @@ mod tests {
             guests: vec![1, 2],
             scheds: vec!["fifo".into(), "drr".into()],
             loads: vec![Load::Unlike],
+            slow_motion: 0,
             pcie: vec![false],
             size: "small".into(),
             workloads: Vec::new(),

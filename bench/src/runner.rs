@@ -222,26 +222,12 @@ fn truncate_to_lines(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Load, Mode, Way};
-
-    fn job(suite: Suite) -> Job {
-        Job {
-            suite,
-            mode: Mode::Passthrough,
-            way: Way::Nested,
-            guests: 1,
-            sched: "direct".into(),
-            size: "small".into(),
-            load: Load::default(),
-            pcie: false,
-            workloads: Vec::new(),
-            repetition: 0,
-        }
-    }
+    use crate::testing::job;
 
     #[test]
     fn time_left_is_that_of_jobs_of_the_same_kind() {
-        let jobs = [Suite::Boot, Suite::Boot, Suite::Copy].map(job);
+        let jobs =
+            [Suite::Boot, Suite::Boot, Suite::Copy].map(|suite| job(suite, "passthrough", 1));
         let mut progress = Progress::new(&jobs.each_ref());
         assert_eq!(progress.time_left(), None);
         progress.end(&jobs[0]);

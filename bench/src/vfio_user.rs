@@ -30,6 +30,10 @@ pub fn run(lab: &Lab<'_>, job: &Job) -> Result<Done> {
         arguments: Vec::new(),
     };
     let control = logs.join("control");
+    if job.slow_motion > 0 {
+        let factor = job.slow_motion.to_string();
+        options.arguments.extend(["--slow-motion".into(), factor]);
+    }
     if job.pcie {
         for (name, cost) in PCIE {
             options.arguments.extend([name.into(), cost.to_string()]);

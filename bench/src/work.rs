@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{Step, StepResult, debian};
 
-use crate::plan::{Job, Suite};
+use crate::plan::{Job, Kernels, Suite};
 use crate::record::{Counters, GuestResult};
 
 /// The step that is measured.
@@ -69,25 +69,25 @@ fn script(job: &Job, number: &str) -> String {
 
 /// What guest `number` does beside others; or one alone: what each of them does, for a shorter time.
 fn sharing(job: &Job, number: &str, seconds: u32) -> String {
-    let kib = job.load.kib();
-    let sizes: Vec<String> = kib.iter().map(ToString::to_string).collect();
-    let (choice, seconds) = match job.guests {
-        1 => (String::new(), seconds / 4),
-        _ => (
-            format!("shift $(({number} % {}))\nset -- $1\n", kib.len()),
-            seconds,
-        ),
+    let kernels = job.load.kernels();
+    let (guests, seconds) = match job.guests {
+        1 => ("*".to_owned(), seconds / 2),
+        _ => (format!("$(({number} % {}))", kernels.len()), seconds),
     };
-    let rest = if job.load.keeps_busy() {
-        ""
-    } else {
-        " --burst 1024"
-    };
-    format!(
-        "set -- {}\n{choice}for kib in $*; do\n    \
-         gpubench load --json --engine m2mf --kib $kib --seconds {seconds}{rest} || exit 1\ndone",
-        sizes.join(" ")
-    )
+    let mut script = String::new();
+    for (n, kernels) in kernels.iter().enumerate() {
+        let Kernels {
+            turns,
+            batch,
+            burst,
+        } = kernels;
+        script += &format!(
+            "case {n} in {guests})\n    \
+             gpubench load --json --kernel {turns} --batch {batch} --burst {burst} \
+             --seconds {seconds} || exit 1;;\nesac\n"
+        );
+    }
+    script
 }
 
 /// How long a job may take: many times what it takes on an idle machine.
@@ -209,20 +209,14 @@ pub fn exits(log: &str) -> BTreeMap<String, Counters> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Load, Way};
+    use crate::plan::Load;
+    use crate::testing;
 
     fn job(suite: Suite, workloads: &[&str]) -> Job {
         Job {
-            suite,
-            mode: crate::Mode::Passthrough,
-            way: Way::Nested,
-            guests: 1,
-            sched: "direct".into(),
-            size: "small".into(),
             load: Load::ShortLong,
-            pcie: false,
             workloads: workloads.iter().map(ToString::to_string).collect(),
-            repetition: 0,
+            ..testing::job(suite, "passthrough", 1)
         }
     }
 
@@ -288,11 +282,11 @@ mod tests {
     fn guest_alone_does_what_each_of_several_does() {
         let mut job = job(Suite::Sharing, &[]);
         let alone = sharing(&job, "$guest", 20);
-        assert!(alone.contains("set -- 64 8192\nfor kib in $*"), "{alone}");
-        assert!(alone.contains("--seconds 5 "), "{alone}");
+        assert!(alone.contains("case 1 in *)\n    gpubench load"), "{alone}");
+        assert!(alone.contains("--seconds 10 "), "{alone}");
         job.guests = 2;
         let one = sharing(&job, "$guest", 20);
-        assert!(one.contains("shift $(($guest % 2))\nset -- $1\n"), "{one}");
-        assert!(one.contains("--seconds 20 "), "{one}");
+        assert!(one.contains("case 0 in $(($guest % 2)))\n"), "{one}");
+        assert!(one.contains("--kernel 112 --batch 1"), "{one}");
     }
 }

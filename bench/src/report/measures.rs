@@ -221,7 +221,7 @@ fn of_line(line: &Value) -> Vec<(String, Measure)> {
     }
     if let (Some(channels), Some(copies), Some(seconds)) = (
         number(line, "channels"),
-        number(line, "copies"),
+        number(line, "count"),
         number(line, "seconds"),
     ) {
         let name = format!("{channels} contexts");
@@ -301,7 +301,7 @@ pub fn accesses(counters: &Counters) -> BTreeMap<String, u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Job, Load};
+    use crate::testing::job;
 
     #[test]
     fn rates_and_times_both_become_slowdowns() {
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn loads_of_contexts_are_rates() {
-        let line = serde_json::json!({"type": "load", "channels": 4, "copies": 30, "seconds": 2.0});
+        let line = serde_json::json!({"type": "load", "channels": 4, "count": 30, "seconds": 2.0});
         let rate = Measure::rate(15.0, "copies/s");
         assert_eq!(of_line(&line), [("4 contexts".to_owned(), rate)]);
     }
@@ -343,18 +343,6 @@ mod tests {
     #[test]
     fn modes_are_only_compared_within_a_machine() {
         let record = |mode: &str, machine, probe_s| {
-            let job = Job {
-                suite: Suite::Boot,
-                mode: mode.parse().unwrap(),
-                way: Way::Nested,
-                guests: 1,
-                sched: "direct".into(),
-                size: "small".into(),
-                load: Load::default(),
-                pcie: false,
-                workloads: Vec::new(),
-                repetition: 0,
-            };
             let guest = GuestResult {
                 probe_s,
                 ..GuestResult::default()
@@ -362,7 +350,7 @@ mod tests {
             Record {
                 machine,
                 guests: vec![guest],
-                ..Record::new(job)
+                ..Record::new(job(Suite::Boot, mode, 1))
             }
         };
         let records = [

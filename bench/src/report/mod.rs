@@ -404,24 +404,17 @@ fn failures(page: &mut Page, records: &[Record]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Job, Load, Way};
+    use crate::plan::{Job, Way};
     use crate::record::{GuestResult, HostInfo, Sample};
+    use crate::testing::job;
 
     fn record(suite: Suite, mode: &str, guests: u16, lines: Vec<serde_json::Value>) -> Record {
         let counters = [("reads Bar0 pmc", 9), ("entries_scanned", 5)];
         let counters = counters.map(|(name, value)| (name.to_owned(), value));
         Record {
             job: Job {
-                suite,
-                mode: mode.parse().unwrap(),
                 way: Way::VfioUser,
-                guests,
-                sched: "drr".into(),
-                size: "small".into(),
-                load: Load::default(),
-                pcie: false,
-                workloads: Vec::new(),
-                repetition: 0,
+                ..job(suite, mode, guests)
             },
             host: HostInfo {
                 cpu: "a <fast> one".into(),
@@ -459,8 +452,8 @@ mod tests {
                 "bytes": 4096, "mib_per_s": rate}),
             ]
         };
-        let load = serde_json::json!({"type": "load", "copies": 10, "bytes": 1 << 20,
-            "seconds": 2.0, "p99_us": 1500.0});
+        let load = serde_json::json!({"type": "load", "count": 10, "size": 28,
+            "seconds": 2.0, "counts": [5, 10], "median_us": 900.0, "p99_us": 1500.0, "max_us": 2e3});
         let mut failed = record(Suite::Copy, "fv:all", 1, Vec::new());
         failed.error = Some("it broke".into());
         let records = [

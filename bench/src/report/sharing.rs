@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::fairness::{Fairness, latency_p99_ms, rates};
+use super::fairness::{Fairness, latencies_ms, loads, rates_together};
 use super::html::Page;
 use super::{drawing, figures};
-use crate::plan::Suite;
+use crate::plan::{Load, Suite};
 use crate::published;
 use crate::record::Record;
 
 /// The columns of [`rows`].
-pub const COLUMNS: [&str; 11] = [
+pub const COLUMNS: [&str; 14] = [
     "guests",
     "load",
     "scheduler",
@@ -21,9 +21,12 @@ pub const COLUMNS: [&str; 11] = [
     "Jain, worst 1 s",
     "Jain, mean",
     "share error",
-    "copies/s",
+    "of a share",
+    "card busy",
     "lost",
+    "median ms",
     "p99 ms",
+    "longest ms",
 ];
 
 fn shared(records: &[Record]) -> impl Iterator<Item = &Record> {
@@ -31,21 +34,24 @@ fn shared(records: &[Record]) -> impl Iterator<Item = &Record> {
     good.filter(|record| record.job.suite == Suite::Sharing)
 }
 
-/// Copies per second of a guest alone, by what it has to be like to be compared, and by bytes.
+/// Kernels per second of a guest alone, by what it has to be like to be compared, and by size.
 type Alone = BTreeMap<(String, u64), f64>;
 
 /// What guests have in common that can be compared.
 fn likeness(record: &Record) -> String {
     let job = &record.job;
-    format!("{} {} {} {}", job.way, job.mode, job.load, job.size)
+    format!(
+        "{} {} {} {} {}",
+        job.way, job.mode, job.load, job.size, job.slow_motion
+    )
 }
 
 fn alone(records: &[Record]) -> Alone {
     let mut best = Alone::new();
     for record in shared(records).filter(|record| record.job.guests == 1) {
-        for (bytes, rate) in rates(record) {
-            let best = best.entry((likeness(record), bytes)).or_default();
-            *best = rate.max(*best);
+        for done in loads(record).iter().flatten() {
+            let best = best.entry((likeness(record), done.size)).or_default();
+            *best = done.rate_alone().max(*best);
         }
     }
     best
@@ -53,9 +59,10 @@ fn alone(records: &[Record]) -> Alone {
 
 /// The part of what the card does for a guest alone that is lost: what all have of it, each
 /// measured by what it would have alone, is less than all.
-fn lost(record: &Record, alone: &Alone) -> Option<f64> {
-    let parts = rates(record).into_iter().map(|(bytes, rate)| {
-        let alone = alone.get(&(likeness(record), bytes))?;
+fn lost(record: &Record, fairness: &Fairness, alone: &Alone) -> Option<f64> {
+    let rates = rates_together(record, fairness);
+    let parts = rates.into_iter().map(|(size, rate)| {
+        let alone = alone.get(&(likeness(record), size))?;
         (*alone > 0.0).then(|| rate / alone)
     });
     let parts: Option<Vec<f64>> = parts.collect();
@@ -69,24 +76,70 @@ pub fn rows(records: &[Record]) -> Vec<Vec<String>> {
     let row = |record: &Record| {
         let job = &record.job;
         let fairness = Fairness::new(&record.samples);
-        let of = |text: fn(&Fairness) -> String| fairness.as_ref().map_or("–".into(), text);
-        let lost = lost(record, &alone).filter(|_| job.load.keeps_busy());
-        let copies: f64 = rates(record).iter().map(|(_, rate)| rate).sum();
-        vec![
+        let of = |text: &dyn Fn(&Fairness) -> String| fairness.as_ref().map_or("–".into(), text);
+        let percent = |part: f64| format!("{:.1} %", 100.0 * part);
+        let lost = |fairness: &Fairness| {
+            let lost = lost(record, fairness, &alone).filter(|_| job.load.keeps_busy());
+            lost.map_or("–".into(), percent)
+        };
+        let mean = |f: &Fairness| f.jain.iter().sum::<f64>() / f.jain.len() as f64;
+        let mut row = vec![
             job.guests.to_string(),
             job.load.to_string(),
             job.sched.clone(),
             job.mode.to_string(),
             job.repetition.to_string(),
-            of(|f| format!("{:.3}", f.worst())),
-            of(|f| format!("{:.3}", f.jain.iter().sum::<f64>() / f.jain.len() as f64)),
-            of(|f| format!("{:.1} pp", f.error)),
-            format!("{copies:.0}"),
-            lost.map_or("–".into(), |lost| format!("{:.1} %", 100.0 * lost)),
-            format!("{:.0}", latency_p99_ms(record)),
-        ]
+            of(&|f| format!("{:.3}", f.worst())),
+            of(&|f| format!("{:.3}", mean(f))),
+            of(&|f| format!("{:.1} pp", f.error)),
+            of(&|f| percent(f.error / 100.0 * f64::from(job.guests))),
+            of(&|f| percent(f.busy)),
+            of(&lost),
+        ];
+        row.extend(latencies_ms(record).map(|ms| format!("{ms:.0}")));
+        row
     };
     several.map(row).collect()
+}
+
+/// What guests of these loads do, in words.
+fn describe(records: &[Record]) -> String {
+    let mut text = String::from(
+        "Each guest launches kernels for a fixed time, with four submissions under way. A kernel's \
+         threads go around a loop, and its result is checked. ",
+    );
+    for load in Load::ALL {
+        if !shared(records).any(|record| record.job.load == load) {
+            continue;
+        }
+        let turns: Vec<String> = load
+            .kernels()
+            .iter()
+            .map(|kernels| kernels.turns.to_string())
+            .collect();
+        text += &format!(
+            "Guests with {load} work have loops of {} turns",
+            turns.join(", ")
+        );
+        text += match load {
+            Load::Bursty => " and sleep up to half a second after 1024 kernels. ",
+            Load::ShortLong => ", four short kernels in a submission. ",
+            Load::Unlike | Load::Equal => ". ",
+        };
+    }
+    let mut factors: Vec<u32> = shared(records).map(|r| r.job.slow_motion).collect();
+    factors.sort_unstable();
+    factors.dedup();
+    for factor in factors {
+        text += &match factor {
+            0 => "Engines take as long as the host does. ".to_owned(),
+            _ => format!(
+                "The card is in slow motion: its engines take {factor} times what a Quadro 6000's \
+                 would, so that guests wait for the card and not for the host's processors. "
+            ),
+        };
+    }
+    text
 }
 
 /// Writes it, if several guests ran at a time.
@@ -96,14 +149,13 @@ pub fn section(page: &mut Page, records: &[Record]) -> Result<()> {
         return Ok(());
     }
     page.heading("Several guests on one card");
+    page.paragraph(&describe(records));
     page.paragraph(
-        "Each guest copies within its video memory for a fixed time by PGRAPH, with four copies \
-         under way. Unlike guests have copies of 1, 2, 4, 8 MiB; equal ones of 1 MiB; short and long \
-         ones in turn of 64 KiB and 8 MiB; bursty ones make 1024 copies of 64 KiB after a sleep of up \
-         to half a second each. Shares are those of the time that engines worked while all guests \
-         did. Lost is what is missing when the guests' rates, each divided by that of the same work \
-         alone, are added; where guests and card share processors, what the guests lose to one \
-         another there is in it.",
+        "Shares are those of the time that engines worked while all guests did; their error is the \
+         mean distance from even ones, in percentage points and as a part of an even share. Lost is \
+         what is missing when the guests' rates in that time, each divided by that of the same \
+         kernels alone, are added. Latencies are those of the guest that waits longest, from a \
+         submission to its end.",
     );
     page.table(&COLUMNS, &rows);
     let mut pictures = Vec::new();

@@ -68,6 +68,12 @@ pub struct Args {
     )]
     load: Vec<Load>,
 
+    /// For the suite sharing: how many times longer than a Quadro 6000's engines those of the card
+    /// take, so that guests wait for the card, not for the host's processors; 0: as long as the
+    /// host takes.
+    #[arg(long, value_name = "FACTOR", default_value_t = 10_000)]
+    slow_motion: u32,
+
     /// Whether accesses of the card cost what they cost over PCIe: off, on, or both. Not for the
     /// suite sharing.
     #[arg(long, value_enum, value_name = "WHETHER", default_value_t = Pcie::Off)]
@@ -152,6 +158,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         guests: args.guests,
         scheds: args.sched.iter().map(ToString::to_string).collect(),
         loads: args.load,
+        slow_motion: args.slow_motion,
         pcie: args.pcie.choices(),
         size: args.size,
         workloads: args.workloads,
