@@ -10,6 +10,7 @@ mod opencl;
 mod probe;
 mod reload;
 mod sched;
+mod top;
 mod two_vms;
 mod vgpu;
 mod vmm;
@@ -117,8 +118,13 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "sched",
-        about: "two guests with unlike work share the card under a scheduler with time slices",
+        about: "two guests with unlike work share the card as weights, caps and priorities say",
         run: sched::run,
+    },
+    Case {
+        name: "top",
+        about: "gpuvm top shows what guests do, and leaves the terminal as it was",
+        run: top::run,
     },
     Case {
         name: "ablation",
