@@ -78,7 +78,7 @@ impl Aggregator {
             u32::try_from(hang).map_or(pfifo::TIMEOUT_VALUE, |us| us.min(pfifo::TIMEOUT_VALUE));
         card.set(pfifo::CHSW_TIMEOUT, pfifo::TIMEOUT_ENABLE | hang);
         card.set(pfifo::INTR, u32::MAX);
-        card.set(pfifo::INTR_EN, u32::MAX);
+        card.set(pfifo::INTR_EN, Self::interrupts_for(0).bits());
         card.set(pfifo::CTRL, pfifo::CTRL_ENABLE);
     }
 

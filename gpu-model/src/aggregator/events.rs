@@ -137,6 +137,28 @@ impl Aggregator {
         }
     }
 
+    /// Machine `vm` wants to hear of non-stalling interrupts, or no more. Drivers end each submission
+    /// with one, and mostly nobody waits for it: then the card keeps it to itself, pending.
+    pub fn listen(&self, vm: VmId, listens: bool) {
+        let mut listeners = self.listeners.lock();
+        let before = *listeners;
+        match listens {
+            true => *listeners |= 1 << vm.0,
+            false => *listeners &= !(1 << vm.0),
+        }
+        if (before == 0) != (*listeners == 0) {
+            let interrupts = Self::interrupts_for(*listeners);
+            self.card.set(pfifo::INTR_EN, interrupts.bits());
+        }
+    }
+
+    /// Interrupts of PFIFO that the card is to send while these machines listen.
+    pub(super) fn interrupts_for(listeners: u32) -> pfifo::Intr {
+        let mut interrupts = pfifo::Intr::from_bits_retain(u32::MAX);
+        interrupts.set(pfifo::Intr::ENGINE, listeners != 0);
+        interrupts
+    }
+
     fn machines(&self, bits: u32) -> impl Iterator<Item = VmId> {
         let machines = (0..self.layout.vgpus()).map(VmId);
         machines.filter(move |vm| bits >> vm.0 & 1 != 0)

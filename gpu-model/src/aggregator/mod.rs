@@ -74,6 +74,8 @@ pub struct Aggregator {
     /// Work is in flight again.
     rung: Condvar,
     runlists: Mutex<Runlists>,
+    /// Machines that listen to non-stalling interrupts, as bits.
+    listeners: Mutex<u32>,
     /// PBDMAs whose interrupt a machine is to handle, and since when.
     handlers: Mutex<[Option<Handler>; pfifo::PBDMAS as usize]>,
     /// One kick at a time: the card knows no more.
@@ -114,6 +116,7 @@ impl Aggregator {
             limits,
             card,
             context_size: 0,
+            listeners: Mutex::default(),
             handlers: Mutex::default(),
             kick: Mutex::default(),
             flush: Mutex::default(),

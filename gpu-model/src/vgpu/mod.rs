@@ -471,6 +471,7 @@ impl VirtualGpu {
         for range in PFIFO {
             self.file.reset(range);
         }
+        self.host.listen(self.vm(), false);
         self.with_events(|events| *events = Events::default());
     }
 

@@ -109,6 +109,9 @@ impl VirtualGpu {
             pfifo::INTR_EN => {
                 self.file.write(at.register.id.offset(), value);
                 self.with_events(|_| ());
+                let enabled = pfifo::Intr::from_bits_retain(value);
+                self.host
+                    .listen(self.vm(), enabled.contains(pfifo::Intr::ENGINE));
             }
             pfifo::PBDMA_ENABLE | pfifo::PBDMA_ENABLE_PMC => {
                 let mask = (1 << pfifo::PBDMAS) - 1;
