@@ -1,4 +1,5 @@
-//! Every pair of optimisation switches, on and off, in guests of the project's own VMM.
+//! Every pair of optimisation switches, on and off, in guests of the project's own VMM; and every way to
+//! know what guests stored to page tables.
 
 use std::time::Duration;
 
@@ -20,6 +21,11 @@ const SWITCHES: [&str; 9] = [
     "coalesce",
     "pramin-map",
 ];
+
+/// What `--track` takes, by row of [`pairwise`]; it matters where `incremental` is on.
+const WAYS: [&str; 6] = ["auto", "ring", "auto", "hybrid", "log", "auto"];
+/// What it takes besides, with all switches.
+const OTHER_WAYS: [&str; 2] = ["trap", "compare"];
 
 /// Cases whose results are checked by `gputest`.
 const CASES: &str = "params channel/create copy/ce0-sizes copy/pitch sync/release sync/interrupts";
@@ -51,6 +57,14 @@ fn pairwise() -> Vec<Vec<&'static str>> {
         .collect()
 }
 
+/// What `--opt` and `--track` take in each guest.
+fn guests() -> Vec<(String, &'static str)> {
+    let rows = pairwise().into_iter().zip(WAYS);
+    let rows = rows.map(|(row, way)| (names(&row), way));
+    rows.chain(OTHER_WAYS.map(|way| ("all".to_owned(), way)))
+        .collect()
+}
+
 /// Boots a guest per row, one after the other in one machine with KVM.
 pub fn run(context: &Context<'_>) -> Result<String> {
     let mut files = Initramfs::new(context.testbed, context.kernel, &["nouveau"])?;
@@ -62,12 +76,12 @@ pub fn run(context: &Context<'_>) -> Result<String> {
     ]);
     let (testbed, kernel) = (context.testbed, context.kernel);
     let mut machine = nested::machine(testbed, kernel, &context.gpuvm, &files, None)?;
-    let rows = pairwise();
+    let rows = guests();
     machine.time_out = Duration::from_secs(EACH * rows.len() as u64);
-    for (n, row) in rows.iter().enumerate() {
+    for (n, (row, way)) in rows.iter().enumerate() {
         machine
             .steps
-            .push(Step::new(&format!("row{n}"), command(row)));
+            .push(Step::new(&format!("row{n}"), command(row, way)));
     }
     let outcome = machine.run(context.session, context.testbed, &context.artefacts)?;
     let inner = |name: &str| -> Vec<&StepResult> {
@@ -75,8 +89,8 @@ pub fn run(context: &Context<'_>) -> Result<String> {
         steps.filter(|step| step.name == name).collect()
     };
     let (tests, benches) = (inner("gputest"), inner("gpubench"));
-    for (n, row) in rows.iter().enumerate() {
-        let with = || format!("With {}", names(row));
+    for (n, (row, way)) in rows.iter().enumerate() {
+        let with = || format!("With --opt {row} --track {way}");
         outcome.step(&format!("row{n}")).with_context(with)?;
         let (test, bench) = (tests.get(n), benches.get(n));
         passed(test.with_context(with)?).with_context(with)?;
@@ -94,14 +108,13 @@ fn names(row: &[&str]) -> String {
     }
 }
 
-fn command(row: &[&str]) -> String {
+fn command(row: &str, way: &str) -> String {
     format!(
         "gpuvm run --kernel {} --initrd {} --cmdline '{}' --memory 512M --cpus 1 --gpu soft \
-         --mode fv --vram 256M --opt {}",
+         --mode fv --vram 256M --opt {row} --track {way}",
         nested::KERNEL,
         nested::INITRAMFS,
         nested::PARAMETERS,
-        names(row)
     )
 }
 
