@@ -148,6 +148,9 @@ fn done(job: &Job, steps: &[StepResult]) -> Result<Done> {
     );
     let counters = work::counters(&outer.output);
     let exits = work::exits(&outer.output);
+    if let [alone] = &mut results[..] {
+        work::add_costs_of_runs(&mut alone.lines, &outer.output);
+    }
     for (n, result) in results.iter_mut().enumerate() {
         result.counters = counters.get(n).cloned().unwrap_or_default();
         let exits = exits.get(&format!("vm{n}")).cloned();

@@ -6,13 +6,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{Step, StepResult, debian};
 
-use crate::plan::{Job, Kernels, Suite};
+use crate::plan::{Job, Kernels, Suite, Way};
 use crate::record::{Counters, GuestResult};
 
 /// The step that is measured.
 const BENCH: &str = "bench";
 /// The step that loads the driver.
 const PROBE: &str = "probe";
+
+/// Lets the VMM keep what it has counted so far: a store to its port of marks.
+const MARK: &str = "printf '\\001' | dd of=/dev/port bs=1 seek=1776 2>/dev/null";
 
 /// The steps of guest `number`; the number may be a word of the guest's shell.
 pub fn steps(job: &Job, number: &str) -> Vec<Step> {
@@ -45,13 +48,14 @@ fn script(job: &Job, number: &str) -> String {
         },
         // Each in a process of its own, as programs are: `init` has the driver in it.
         Suite::Rodinia => {
+            let mark = if job.way == Way::VfioUser { ":" } else { MARK };
             let names = match &job.workloads[..] {
                 [] => r#"$(debian rodinia --list --json | tr -d '"')"#.to_owned(),
                 some => some.join(" "),
             };
             format!(
-                "wrong=0\nfor name in {names}; do\n    \
-                 debian rodinia $name --size {} --json || wrong=1\ndone\nexit $wrong",
+                "mark() {{ {mark}; }}\nwrong=0\nfor name in {names}; do\n    mark\n    \
+                 debian rodinia $name --size {} --json || wrong=1\ndone\nmark\nexit $wrong",
                 job.size
             )
         }
@@ -174,6 +178,41 @@ pub fn counters(log: &str) -> Vec<Counters> {
     all
 }
 
+/// Counters of a mark that are told of each run, and what they are called there.
+const OF_RUN: [(&str, &str); 4] = [
+    ("gpu_sync_written_bytes_total", "shadow_written_bytes"),
+    ("gpu_block_written_bytes_total", "block_written_bytes"),
+    ("gpu_syncs_total", "syncs"),
+    ("exits_total", "exits"),
+];
+
+/// Adds to the lines of runs, each of which lies between two of the marks that `gpuvm run --stats`
+/// printed, what the hypervisor did for it. Where there are other numbers of both, nothing is known.
+pub fn add_costs_of_runs(lines: &mut [serde_json::Value], log: &str) {
+    let marks = log.lines().filter(|line| line.starts_with("{\"mark\":"));
+    let marks: Vec<serde_json::Value> = marks
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    if marks.len() != lines.len() + 1 {
+        return;
+    }
+    let sum = |mark: &serde_json::Value, name: &str| -> u64 {
+        let counters = mark["counters"].as_object().into_iter().flatten();
+        let named = counters.filter(|(series, _)| series.split('{').next() == Some(name));
+        named.filter_map(|(_, count)| count.as_u64()).sum()
+    };
+    for (line, ends) in lines.iter_mut().zip(marks.windows(2)) {
+        let costs = OF_RUN.map(|(counter, name)| {
+            let [begin, end] = [&ends[0], &ends[1]].map(|mark| sum(mark, counter));
+            let count: serde_json::Value = end.saturating_sub(begin).into();
+            (name.to_owned(), count)
+        });
+        if let Some(line) = line.as_object_mut() {
+            line.insert("hypervisor".into(), costs.into_iter().collect());
+        }
+    }
+}
+
 /// What `gpuvm run --stats` printed of exits, by machine: their number and the time that they took,
 /// of all its virtual CPUs, by kind.
 pub fn exits(log: &str) -> BTreeMap<String, Counters> {
@@ -237,6 +276,20 @@ mod tests {
         assert_eq!(all.len(), 2);
         assert_eq!(all[0]["reads Bar0 pmc"], 7);
         assert_eq!(all[1]["flushes"], 9);
+    }
+
+    #[test]
+    fn what_lies_between_two_marks_is_of_the_run_there() {
+        let log = "{\"mark\":1,\"counters\":{\"exits_total{vcpu=\\\"0\\\"}\":5,\"exits_total{vcpu=\\\"1\\\"}\":1}}\n\
+                   noise\n{\"mark\":1,\"counters\":{\"exits_total{vcpu=\\\"0\\\"}\":9,\"exits_total{vcpu=\\\"1\\\"}\":4,\
+                   \"gpu_sync_written_bytes_total{vm=\\\"vm0\\\"}\":80}}";
+        let mut lines = [serde_json::json!({"workload": "lud"})];
+        add_costs_of_runs(&mut lines, log);
+        assert_eq!(lines[0]["hypervisor"]["exits"], 7);
+        assert_eq!(lines[0]["hypervisor"]["shadow_written_bytes"], 80);
+        let mut two = [serde_json::json!({}), serde_json::json!({})];
+        add_costs_of_runs(&mut two, log);
+        assert_eq!(two[0], serde_json::json!({}));
     }
 
     #[test]

@@ -104,6 +104,8 @@ pub struct Counters {
     pub sync_bytes_written: AtomicU64,
     /// Entries of the guest that lead out of its memory.
     pub entries_rejected: AtomicU64,
+    /// Bytes that were written to shadow instance blocks.
+    pub block_bytes_written: AtomicU64,
     /// Stores to instance blocks that were mirrored.
     pub mirrored: AtomicU64,
     /// What the guest was told by interrupt.
@@ -142,6 +144,7 @@ impl Default for Counters {
             sync_bytes_read: AtomicU64::default(),
             sync_bytes_written: AtomicU64::default(),
             entries_rejected: AtomicU64::default(),
+            block_bytes_written: AtomicU64::default(),
             mirrored: AtomicU64::default(),
             events: AtomicU64::default(),
             hangs: AtomicU64::default(),
@@ -212,6 +215,11 @@ impl Counters {
         }
     }
 
+    /// So many bytes were written to a shadow instance block.
+    pub fn add_block_bytes(&self, len: u64) {
+        add(&self.block_bytes_written, len);
+    }
+
     /// What a sync did, and how long that took.
     pub fn add_sync(&self, report: &Report, time: Duration) {
         add(&self.syncs, 1);
@@ -250,6 +258,7 @@ impl Counters {
             plain("sync_read_bytes", &self.sync_bytes_read),
             plain("sync_written_bytes", &self.sync_bytes_written),
             plain("entries_rejected", &self.entries_rejected),
+            plain("block_written_bytes", &self.block_bytes_written),
             plain("stores_mirrored", &self.mirrored),
             plain("events", &self.events),
             plain("hangs", &self.hangs),

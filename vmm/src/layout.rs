@@ -77,6 +77,8 @@ pub const COM1_IRQ: u32 = 4;
 pub const I8042: u16 = 0x60;
 /// Power control: see [`crate::devices::power`].
 pub const POWER: u16 = 0x600;
+/// Marks of the guest: see [`crate::devices::marker`].
+pub const MARKER: u16 = 0x6f0;
 /// Configuration mechanism #1: address port; the data port is 4 further.
 pub const PCI_CONFIG: u16 = 0xcf8;
 /// First pin of the I/O APIC that PCI's INTx uses.

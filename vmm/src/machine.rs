@@ -16,6 +16,7 @@ use crate::boot::{self, BootError, BootSource, Entry};
 use crate::bus::{AddressSpace, BusError};
 use crate::control::{Controller, Seat, Switches};
 use crate::devices::keyboard::Keyboard;
+use crate::devices::marker::{Marker, Marks};
 use crate::devices::power::{self, Power};
 use crate::devices::serial::Serial;
 use crate::ending::{EndSwitch, Ending};
@@ -59,6 +60,8 @@ pub struct MachineConfig {
     pub seat: Arc<Seat>,
     /// Counts what it does.
     pub metrics: Metrics,
+    /// Moments that the guest marked.
+    pub marks: Marks,
     /// Where its console is.
     pub console: ConsolePlace,
     /// Disks, in the order in which the guest finds them.
@@ -178,6 +181,8 @@ impl Machine {
         pci.plug(Arc::new(HostBridge::new()))?;
         pci.connect()?;
         let mut subscribers = board(&space, &interrupts, &end, &config.console)?;
+        let marker = Marker::new(metrics.clone(), config.marks.clone());
+        space.add_pio(layout::MARKER, 1, Arc::new(marker))?;
         if let Some(gpu) = &config.gpu {
             let board = gpu::Board {
                 vm: ops,

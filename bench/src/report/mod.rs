@@ -4,6 +4,7 @@ mod fairness;
 mod figures;
 mod html;
 mod measures;
+mod runs;
 mod sharing;
 mod summary;
 mod table;
@@ -79,6 +80,7 @@ fn page(records: &[Record]) -> Result<Page> {
             page.heading(&format!("One guest, {}", group.describe()));
             overhead(&mut page, &measures, group)?;
             causes(&mut page, records, group)?;
+            runs::section(&mut page, records, group);
             ablation(&mut page, &measures, &costs(records, group));
             details(&mut page, &measures);
         }

@@ -2,7 +2,7 @@
 
 use super::figures::ratio;
 use super::measures::{Group, Measures, geometric_mean, is_phase};
-use super::sharing;
+use super::{runs, sharing};
 use crate::plan::{Mode, Suite};
 use crate::record::Record;
 
@@ -44,6 +44,11 @@ pub fn text(records: &[Record]) -> String {
         if !rows.is_empty() {
             text += &format!("Slower than passthrough ({}):\n", group.describe());
             text += &aligned(&OVERHEAD, &rows);
+        }
+        if let Some((heads, rows)) = runs::table(records, group) {
+            text += "Bytes that the hypervisor wrote in a run:\n";
+            let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+            text += &aligned(&heads, &rows);
         }
     }
     let rows = sharing::rows(records);

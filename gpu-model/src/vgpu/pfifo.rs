@@ -354,6 +354,7 @@ impl VirtualGpu {
             if range.start < range.end {
                 let bytes = &block[range.start as usize..range.end as usize];
                 self.host.vram().write(to + range.start, bytes);
+                self.counters.add_block_bytes(bytes.len() as u64);
             }
         }
     }
@@ -365,6 +366,7 @@ impl VirtualGpu {
         let shadow = shadow.map_or(NO_TARGET, |(_, shadow)| shadow);
         let to = self.host.layout().instance(chid) + instance::PAGE_DIR_BASE;
         self.host.vram().write(to, &shadow.to_le_bytes());
+        self.counters.add_block_bytes(8);
     }
 
     /// The guest stored to pages among which there are instance blocks.

@@ -15,6 +15,7 @@ use tracing::info;
 use super::guest::{Guest, GuestOptions};
 use super::sharing::{self, Shared, Source};
 use crate::control::{ControlServer, Fleet, Seat};
+use crate::devices::marker::Marks;
 use crate::ending::Ending;
 use crate::gpu::{GpuConfig, Poller, VirtualSlot, Wires};
 use crate::io::{self as events, ConsolePlace, Signals, Subscriber};
@@ -58,7 +59,8 @@ pub struct Args {
     #[command(flatten)]
     sharing: sharing::Options,
 
-    /// Print exits and what each virtual GPU cost at the end, to standard error.
+    /// Print exits, what each virtual GPU cost, and the counters at moments that guests marked, at the
+    /// end, to standard error.
     #[arg(long)]
     stats: bool,
 
@@ -197,6 +199,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             id: VmId(id),
             seat: Seat::new(&guest.name),
             metrics,
+            marks: Marks::default(),
             console: args.console(guest, guests.len() == 1),
             boot: guest.boot.clone(),
             memory: guest.memory.bytes(),
@@ -210,6 +213,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let configs: Vec<MachineConfig> = (0..).zip(guests.iter().zip(gpus)).map(machine).collect();
     let seats = configs.iter().map(|config| config.seat.clone()).collect();
+    let marks: Vec<Marks> = configs.iter().map(|config| config.marks.clone()).collect();
     let fleet = Arc::new(Fleet::new(seats, metrics.clone())?);
     let operator = serve_operator(&fleet, &args)?;
     let endings = run_all(configs, &fleet, args.on_reset);
@@ -222,6 +226,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             if name.starts_with("exit") {
                 eprintln!("{name}: {count}");
             }
+        }
+        for mark in marks.iter().flat_map(|marks| marks.lock().clone()) {
+            eprintln!("{}", serde_json::to_string(&mark)?);
         }
         if let Some(shared) = shared {
             shared.write_counters(&mut io::stderr())?;
