@@ -16,6 +16,9 @@ const PROBE: &str = "probe";
 
 /// Lets the VMM keep what it has counted so far: a store to its port of marks.
 const MARK: &str = "printf '\\001' | dd of=/dev/port bs=1 seek=1776 2>/dev/null";
+/// Submissions that a guest that shares has under way: enough to keep the card at work while the
+/// host has no processor for the guest.
+const AHEAD: u32 = 16;
 
 /// The steps of guest `number`; the number may be a word of the guest's shell.
 pub fn steps(job: &Job, number: &str) -> Vec<Step> {
@@ -87,8 +90,8 @@ fn sharing(job: &Job, number: &str, seconds: u32) -> String {
         } = kernels;
         script += &format!(
             "case {n} in {guests})\n    \
-             gpubench load --json --kernel {turns} --batch {batch} --burst {burst} \
-             --seconds {seconds} || exit 1;;\nesac\n"
+             gpubench load --json --kernel {turns} --batch {batch} --ahead {AHEAD} \
+             --burst {burst} --seconds {seconds} || exit 1;;\nesac\n"
         );
     }
     script

@@ -128,7 +128,7 @@ impl Config {
             interval: 500 * MILLISECOND,
             patience: 500 * MICROSECOND,
             idle_budget: 25,
-            quantum: 5 * MILLISECOND,
+            quantum: 10 * MILLISECOND,
             timeslice: None,
         }
     }

@@ -105,7 +105,7 @@ pub fn rows(records: &[Record]) -> Vec<Vec<String>> {
 /// What guests of these loads do, in words.
 fn describe(records: &[Record]) -> String {
     let mut text = String::from(
-        "Each guest launches kernels for a fixed time, with four submissions under way. A kernel's \
+        "Each guest launches kernels for a fixed time, with 16 submissions under way. A kernel's \
          threads go around a loop, and its result is checked. ",
     );
     for load in Load::ALL {

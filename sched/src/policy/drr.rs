@@ -102,7 +102,14 @@ impl Drr {
 
 impl Rule for Drr {
     fn advance(&mut self, now: Nanos, candidates: &[Candidate]) {
-        self.length = turn_length(self.configured, candidates);
+        let length = turn_length(self.configured, candidates);
+        if length < self.length {
+            // Turns that were given when fewer had work would make this round too long.
+            for (turn, candidate) in self.turns.iter_mut().zip(candidates) {
+                turn.deficit = turn.deficit.min(quantum(length, candidate.weight));
+            }
+        }
+        self.length = length;
         let gain = (now.saturating_sub(self.last) * u64::from(self.budget)) / 1000;
         if gain > 0 {
             let most = 20 * self.patience as i64;
