@@ -274,6 +274,38 @@ mod tests {
     }
 
     #[test]
+    fn time_without_competition_makes_no_debt() {
+        let mut sched = scheduler(Policy::Drr, 2);
+        let (mut now, mut puts) = (0, [1, 1]);
+        ring(&mut sched, now, 0, 1);
+        ring(&mut sched, now, 0, 2);
+        puts[0] = 3;
+        let mut on_card = std::collections::VecDeque::new();
+        let mut used = [0; 2];
+        // The first always has two on the card, so its turn has no end.
+        while now < 2 * SECOND {
+            if now == SECOND {
+                ring(&mut sched, now, 1, 1);
+                ring(&mut sched, now, 1, 2);
+                puts[1] = 3;
+                used = [0, 1].map(|vm| sched.usage(vm).total());
+            }
+            while let Decision::Dispatch(submission) = sched.next(now) {
+                on_card.push_back(submission);
+            }
+            now += MILLISECOND;
+            let Some(done) = on_card.pop_front() else {
+                continue;
+            };
+            sched.complete(now, done.channel, done.put);
+            ring(&mut sched, now, done.vm, puts[done.vm]);
+            puts[done.vm] += 1;
+        }
+        let later = [0, 1].map(|vm| (sched.usage(vm).total() - used[vm]) / MILLISECOND);
+        assert!(later[0].abs_diff(later[1]) <= 22, "{later:?} ms");
+    }
+
+    #[test]
     fn a_time_slice_takes_a_long_kernel_off() {
         let config = Config {
             timeslice: Some(2 * MILLISECOND),

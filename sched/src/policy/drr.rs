@@ -10,6 +10,9 @@
 //! back soon: the lane stays free for it for up to `patience`, unless that would cost more than
 //! `idle_budget` of all time.
 //!
+//! Time that a machine has while no other one is ready makes no debt: who worked alone for a second
+//! does not wait for a second when another one comes.
+//!
 //! Source of the rule: Shreedhar, Varghese, *Efficient Fair Queuing using Deficit Round Robin*,
 //! SIGCOMM 1995.
 
@@ -35,6 +38,8 @@ pub(super) struct Drr {
     turns: Vec<Turn>,
     /// Whose turn it is, or was last.
     current: usize,
+    /// Another one is ready.
+    contested: bool,
     /// Since when the lane has been kept free.
     waiting_since: Option<Nanos>,
     /// Time that may still be spent so, and how it grows.
@@ -51,6 +56,7 @@ impl Drr {
             patience: config.patience,
             turns: vec![Turn::default(); vms],
             current: 0,
+            contested: false,
             waiting_since: None,
             allowance: 0,
             budget: config.idle_budget,
@@ -110,6 +116,7 @@ impl Rule for Drr {
             }
         }
         self.length = length;
+        self.contested = others_ready(self.current, candidates);
         let gain = (now.saturating_sub(self.last) * u64::from(self.budget)) / 1000;
         if gain > 0 {
             let most = 20 * self.patience as i64;
@@ -153,7 +160,11 @@ impl Rule for Drr {
     }
 
     fn charge(&mut self, vm: usize, used: Nanos) {
-        self.turns[vm].deficit -= used as i64;
+        let deficit = &mut self.turns[vm].deficit;
+        *deficit = match self.contested {
+            true => *deficit - used as i64,
+            false => (*deficit - used as i64).max((*deficit).min(0)),
+        };
     }
 
     fn woke(&mut self, now: Nanos, vm: usize) {
