@@ -69,6 +69,13 @@ pub trait Card: Send + Sync {
         false
     }
 
+    /// Lets the card see what [`vram_write`](Self::vram_write) has stored so far; `mapped`: and what
+    /// others stored through mappings of video memory. For cards that would see it later than a store
+    /// to a register.
+    fn flush(&self, mapped: bool) {
+        let _ = mapped;
+    }
+
     /// Clears `len` bytes of video memory at `address`, if the card has a quicker way to that than
     /// stores; whether it did.
     fn scrub(&self, address: u64, len: u64) -> bool;

@@ -19,6 +19,10 @@ const LEAST_TABLES: u64 = 8 << 20;
 
 /// Bytes of the hypervisor's structures, the shadow tables apart.
 const STRUCTURES: u64 = 2 << 20;
+/// The channel with which the hypervisor clears memory; those before it are the machines'.
+pub(crate) const SCRUBBER: u32 = pfifo::CHANNELS - 1;
+/// Least channels of a machine: nouveau keeps two for itself.
+const LEAST_CHANNELS: u32 = 4;
 /// Bytes of a runlist buffer.
 const RUNLIST_SIZE: u64 = 0x1000;
 /// The first directory entry of BAR1 covers 16 MiB: more than the control pages of all channels.
@@ -31,6 +35,16 @@ pub enum PartitionError {
     /// The number of machines.
     #[error("{0} virtual GPUs: 1 to {MOST_VGPUS} are possible")]
     Count(u16),
+    /// The channels of a machine.
+    #[error(
+        "{each} channels for each of {vgpus} virtual GPUs: at least {LEAST_CHANNELS} are needed, and the card has {SCRUBBER} in all"
+    )]
+    Channels {
+        /// So many machines.
+        vgpus: u16,
+        /// So many channels.
+        each: u32,
+    },
     /// The memory of a machine.
     #[error("{0:#x} bytes of video memory for each: at least 64 MiB in steps of 1 MiB are needed")]
     Vram(u64),
@@ -44,11 +58,13 @@ pub enum PartitionError {
     },
 }
 
-/// How a card is shared: equal slices from address 0, and the rest for the hypervisor.
+/// How a card is shared: equal slices of memory from address 0, and of channels from 0, and the rest
+/// for the hypervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     vgpus: u16,
     vram_each: u64,
+    channels_each: u32,
     vram: u64,
 }
 
@@ -74,7 +90,24 @@ impl Layout {
         Ok(Self {
             vgpus,
             vram_each,
+            channels_each: SCRUBBER / u32::from(vgpus),
             vram,
+        })
+    }
+
+    /// The same with so many channels for each machine, and no more than an equal part is.
+    ///
+    /// # Errors
+    ///
+    /// Those are too many, or too few.
+    pub fn with_channels(self, each: u32) -> Result<Self, PartitionError> {
+        if !(LEAST_CHANNELS..=SCRUBBER / u32::from(self.vgpus)).contains(&each) {
+            let vgpus = self.vgpus;
+            return Err(PartitionError::Channels { vgpus, each });
+        }
+        Ok(Self {
+            channels_each: each,
+            ..self
         })
     }
 
@@ -91,14 +124,13 @@ impl Layout {
     /// The part of machine `vm`.
     pub fn partition(&self, vm: VmId) -> Partition {
         let n = u64::from(vm.0);
-        let channels = pfifo::CHANNELS / u32::from(self.vgpus);
-        let first = channels * u32::from(vm.0);
+        let first = self.channels_each * u32::from(vm.0);
         let pool = self.hypervisor() + STRUCTURES;
         let tables = (self.vram - pool) / u64::from(self.vgpus) / VRAM_UNIT * VRAM_UNIT;
         Partition {
             vm,
             vram: n * self.vram_each..(n + 1) * self.vram_each,
-            channels: first..first + channels,
+            channels: first..first + self.channels_each,
             dma: n << DMA_SHIFT..(n + 1) << DMA_SHIFT,
             tables: pool + n * tables..pool + (n + 1) * tables,
         }
@@ -149,10 +181,15 @@ impl Layout {
         self.bar1_directory() + DIRECTORY_SIZE
     }
 
+    /// The large page that is all memory of the channel that clears memory.
+    pub fn scrubber(&self) -> u64 {
+        (self.bar1_table() + BAR1_TABLE_SIZE).next_multiple_of(1 << pagetable::LARGE_SHIFT)
+    }
+
     /// Bytes that the structures take.
     #[cfg(test)]
     fn structures(&self) -> u64 {
-        self.bar1_table() + BAR1_TABLE_SIZE - self.hypervisor()
+        self.scrubber() + (1 << pagetable::LARGE_SHIFT) - self.hypervisor()
     }
 
     /// Where the control page of channel `chid` of the card is in its BAR1.
@@ -241,6 +278,18 @@ mod tests {
         assert_eq!(part.dma(1 << 36, 1), None);
         assert_eq!(part.channel(42), None);
         assert_eq!(part.channel(41), Some(83));
+    }
+
+    #[test]
+    fn channels_are_given_as_asked_for_while_there_are_some() {
+        let layout = Layout::new(4, 64 << 20, 1 << 30).unwrap();
+        let with = |each| layout.clone().with_channels(each);
+
+        assert_eq!(layout.partition(VmId(3)).channels, 93..124);
+        assert_eq!(with(8).unwrap().partition(VmId(3)).channels, 24..32);
+        for each in [0, 3, 32, u32::MAX] {
+            assert!(with(each).is_err(), "{each}");
+        }
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Vram {
     }
 
     /// The word at `address`, a multiple of 4.
-    fn load(&self, address: u64) -> u32 {
+    pub fn load(&self, address: u64) -> u32 {
         let mut word = [0; 4];
         self.read(address, &mut word);
         u32::from_le_bytes(word)

@@ -29,6 +29,8 @@ impl Aggregator {
         for base in [falcon::CE0, falcon::CE1] {
             card.store(base + offset::UC_CTRL, START);
         }
+        self.set_up_scrubber();
+        let card = self.card();
         // The context switcher leaves the size of a context here.
         let scratch = pgraph::FECS_SCRATCH.offset();
         let size = card.load(scratch + 4);

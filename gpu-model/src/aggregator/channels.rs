@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use mmio::layout::userd;
 use mmio::regs::pfifo::{self, ChanState, EngState};
 use mmio::{Bar, VmId};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::events::ENGINE_UNITS;
 use super::{AFTERMATH, Aggregator};
 use crate::card::Registers;
-use crate::partition::Layout;
+use crate::partition::{Layout, MOST_VGPUS, SCRUBBER};
 use crate::submission::{Activity, Gate, Submission};
 
 /// The second word of a runlist entry.
@@ -66,16 +67,27 @@ impl Row {
     }
 }
 
+/// A row behind a lock of its own: machines ring at the same time, and share no cache line then.
+#[derive(Default)]
+#[repr(align(128))]
+struct Locked(Mutex<Row>);
+
 /// The channel table of the card.
-pub(super) struct Table([Row; pfifo::CHANNELS as usize]);
+pub(super) struct Table(Box<[Locked]>);
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self([Row::default(); pfifo::CHANNELS as usize])
+        Self((0..pfifo::CHANNELS).map(|_| Locked::default()).collect())
     }
 
-    fn row(&mut self, chid: u32) -> Option<&mut Row> {
-        self.0.get_mut(chid as usize)
+    /// The row of channel `chid`. Nobody holds two.
+    fn row(&self, chid: u32) -> Option<MutexGuard<'_, Row>> {
+        Some(self.0.get(chid as usize)?.0.lock())
+    }
+
+    /// What each row is just now.
+    fn rows(&self) -> impl Iterator<Item = (u32, Row)> {
+        (0..).zip(self.0.iter().map(|row| *row.0.lock()))
     }
 }
 
@@ -86,7 +98,7 @@ pub(super) struct Runlists {
     lists: Vec<Vec<u32>>,
     /// Machines whose list is in the one that the card takes over, as bits.
     submitted: u32,
-    /// Machines whose list waits for that.
+    /// Machines whose list waits for that; a bit behind theirs is the hypervisor's.
     waiting: u32,
     /// The buffer that the card does not use.
     next: u64,
@@ -103,14 +115,14 @@ impl Runlists {
     }
 }
 
-const fn channel(register: mmio::RegId, chid: u32) -> u32 {
+pub(super) const fn channel(register: mmio::RegId, chid: u32) -> u32 {
     register.offset() + 8 * chid
 }
 
 impl Aggregator {
     /// Whose channel `chid` is.
     pub fn owner(&self, chid: u32) -> Option<Owner> {
-        self.table.lock().row(chid)?.owner
+        self.table.row(chid)?.owner
     }
 
     /// Gives channel `owner.chid` its shadow instance block and its control page, which are
@@ -118,7 +130,7 @@ impl Aggregator {
     pub fn bind(&self, owner: Owner) {
         let chid = owner.chid;
         let put = self.control_load(chid, userd::GP_PUT);
-        if let Some(row) = self.table.lock().row(chid) {
+        if let Some(mut row) = self.table.row(chid) {
             *row = Row {
                 owner: Some(owner),
                 binding: row.binding + 1,
@@ -128,6 +140,7 @@ impl Aggregator {
             };
         }
         let block = self.layout.instance(chid);
+        self.card.flush(false);
         let word = pfifo::CHAN_VALID | (block >> 12) as u32;
         self.card.store(channel(pfifo::CHAN, chid), word);
     }
@@ -149,13 +162,14 @@ impl Aggregator {
     /// From now on the guest stores the put indices of channel `chid` where the card finds them, or
     /// no more. They are not stored by anybody else then.
     pub fn set_direct(&self, chid: u32, direct: bool) {
-        if let Some(row) = self.table.lock().row(chid) {
+        if let Some(mut row) = self.table.row(chid) {
             row.direct = direct;
         }
     }
 
-    /// Lets the card have the put index of a channel: whoever has the table's lock says what that is.
+    /// Lets the card have the put index of a channel: whoever has the row says what that is.
     fn show_put(&self, chid: u32, row: &Row) {
+        self.card.flush(false);
         match row.direct {
             // The guest may have stored another one by now.
             true => self.card.look(chid),
@@ -165,9 +179,8 @@ impl Aggregator {
 
     /// The channels that the dispatcher wants killed.
     pub(super) fn expelled(&self) -> Vec<Owner> {
-        let table = self.table.lock();
-        let expelled = table.0.iter().filter(|row| row.expelled);
-        expelled.filter_map(|row| row.owner).collect()
+        let expelled = self.table.rows().filter(|(_, row)| row.expelled);
+        expelled.filter_map(|(_, row)| row.owner).collect()
     }
 
     /// Lets channel `chid` run as far as its guest is concerned, or not.
@@ -177,10 +190,11 @@ impl Aggregator {
 
     fn change_row(&self, chid: u32, change: impl FnOnce(&mut Row)) {
         // The store is made under the lock, so that the last change is the one that stays.
-        let mut table = self.table.lock();
-        let Some(row) = table.row(chid) else { return };
+        let Some(mut row) = self.table.row(chid) else {
+            return;
+        };
         let before = row.may_run();
-        change(row);
+        change(&mut row);
         let word = match row.may_run() {
             // The engine field is what nouveau stores.
             true => ChanState::RUNNABLE | ChanState::ENGINE,
@@ -190,7 +204,7 @@ impl Aggregator {
             .store(channel(pfifo::CHAN_STATE, chid), word.bits());
         if row.may_run() && !before && row.owner.is_some() {
             // It may have lost sight of work when it was taken off.
-            self.show_put(chid, row);
+            self.show_put(chid, &row);
         }
     }
 
@@ -211,7 +225,7 @@ impl Aggregator {
     pub fn channel_state(&self, chid: u32) -> u32 {
         let state = self.card.load(channel(pfifo::CHAN_STATE, chid));
         let mut state = ChanState::from_bits_retain(state);
-        let runnable = self.table.lock().row(chid).is_some_and(|row| row.runnable);
+        let runnable = self.table.row(chid).is_some_and(|row| row.runnable);
         state.set(ChanState::RUNNABLE, runnable);
         state.bits()
     }
@@ -279,8 +293,7 @@ impl Aggregator {
     /// Whether the card has given channel `chid` up, which was killed: until then its number names
     /// no other channel, and what it used is used for nothing else.
     pub fn is_gone(&self, chid: u32) -> bool {
-        let mut table = self.table.lock();
-        let Some(row) = table.row(chid) else {
+        let Some(mut row) = self.table.row(chid) else {
             return true;
         };
         row.lingers = row.lingers && self.is_on_card(chid);
@@ -304,7 +317,7 @@ impl Aggregator {
         }
         self.card.store(channel(pfifo::CHAN, chid), 0);
         self.release_handlers(|handler| handler.owner.chid == chid);
-        if let Some(row) = self.table.lock().row(chid) {
+        if let Some(mut row) = self.table.row(chid) {
             row.owner = None;
             row.in_flight = false;
             row.expelled = false;
@@ -320,6 +333,13 @@ impl Aggregator {
         let mut runlists = self.runlists.lock();
         runlists.lists[usize::from(vm.0)] = channels;
         runlists.waiting |= 1 << vm.0;
+        self.commit(&mut runlists);
+    }
+
+    /// Sees to it that the card gets the hypervisor's own channel, which is in every list.
+    pub(super) fn list_own_channel(&self) {
+        let mut runlists = self.runlists.lock();
+        runlists.waiting |= 1 << MOST_VGPUS;
         self.commit(&mut runlists);
     }
 
@@ -343,10 +363,9 @@ impl Aggregator {
         if runlists.waiting == 0 || self.runlist_busy() {
             return;
         }
-        let merged: Vec<u8> = runlists
-            .lists
-            .iter()
-            .flatten()
+        let own = std::iter::once(&SCRUBBER);
+        let merged: Vec<u8> = own
+            .chain(runlists.lists.iter().flatten())
             .flat_map(|&chid| [chid, RUNLIST_ENTRY])
             .flat_map(u32::to_le_bytes)
             .collect();
@@ -354,6 +373,7 @@ impl Aggregator {
         runlists.next ^= 1;
         runlists.submitted |= std::mem::take(&mut runlists.waiting);
         self.vram.write(buffer, &merged);
+        self.card.flush(false);
         self.card.set(pfifo::RUNLIST_WR, (buffer >> 12) as u32);
         self.card
             .set(pfifo::RUNLIST_WR_LEN, merged.len() as u32 / 8);
@@ -373,8 +393,9 @@ impl Aggregator {
             return self.has_rung(chid, put);
         }
         let submission = {
-            let mut table = self.table.lock();
-            let Some(row) = table.row(chid) else { return };
+            let Some(mut row) = self.table.row(chid) else {
+                return;
+            };
             let Some(owner) = row.owner else { return };
             Submission {
                 vm: owner.vm,
@@ -393,14 +414,12 @@ impl Aggregator {
     /// `put` is the put index of channel `chid` from now on, and nobody decides when.
     pub fn has_rung(&self, chid: u32, put: u32) {
         {
-            let mut table = self.table.lock();
-            let Some(row) = table.row(chid).filter(|row| row.owner.is_some()) else {
-                return;
-            };
+            let row = self.table.row(chid).filter(|row| row.owner.is_some());
+            let Some(mut row) = row else { return };
             row.submitted = put;
             row.rung = put;
             row.in_flight = true;
-            self.show_put(chid, row);
+            self.show_put(chid, &row);
         }
         self.watch_work();
     }
@@ -419,9 +438,8 @@ impl Aggregator {
 
     /// The machines that have, or lately had, work on the card: as bits.
     pub(super) fn busy_machines(&self) -> u32 {
-        let rows = self.table.lock().0;
         let mut flights = self.flights.lock();
-        for (chid, row) in (0..).zip(&rows) {
+        for (chid, row) in self.table.rows() {
             let Some(owner) = row.owner else { continue };
             // What a guest rang directly may be over before anybody has seen it.
             if !row.in_flight && !row.direct {
@@ -430,7 +448,7 @@ impl Aggregator {
             // It had at the last look, so it may have interrupted since.
             flights[usize::from(owner.vm.0)] = Some(Instant::now());
             if self.progress(chid) == row.rung
-                && let Some(now) = self.table.lock().row(chid)
+                && let Some(mut now) = self.table.row(chid)
                 && (now.binding, now.rung) == (row.binding, row.rung)
             {
                 now.in_flight = false;
@@ -449,7 +467,7 @@ impl Aggregator {
         let mut flights = self.flights.lock();
         // Who rings from here on finds nobody watching, and then the lock taken.
         self.watched.store(false, Ordering::SeqCst);
-        if self.table.lock().0.iter().any(|row| row.in_flight) {
+        if self.table.rows().any(|(_, row)| row.in_flight) {
             self.watched.store(true, Ordering::SeqCst);
             return true;
         }
@@ -461,8 +479,8 @@ impl Aggregator {
     pub fn sample(&self, elapsed: Duration) {
         for (number, chid) in (0..).zip(self.engines()) {
             let Some(chid) = chid else { continue };
-            let owner = match self.table.lock().row(chid) {
-                Some(row) => {
+            let owner = match self.table.row(chid) {
+                Some(mut row) => {
                     row.engine = Some(number);
                     row.owner
                 }
@@ -490,18 +508,13 @@ impl Aggregator {
 impl Gate for Aggregator {
     fn ring(&self, submission: &Submission) {
         {
-            let mut table = self.table.lock();
-            let row = table.row(submission.chid);
-            let Some(row) = row.filter(|row| row.binding == submission.binding) else {
-                return;
-            };
-            if row.owner.is_none() {
-                return;
-            }
+            let row = self.table.row(submission.chid);
+            let row = row.filter(|row| row.binding == submission.binding && row.owner.is_some());
+            let Some(mut row) = row else { return };
             row.rung = submission.put;
             row.in_flight = true;
             // Under the lock: the channel could be another one at once.
-            self.show_put(submission.chid, row);
+            self.show_put(submission.chid, &row);
         }
         self.counters(submission.vm)
             .add_queue_wait(submission.guest, submission.since.elapsed());
@@ -524,7 +537,7 @@ impl Gate for Aggregator {
     }
 
     fn expel(&self, chid: u32) {
-        if let Some(row) = self.table.lock().row(chid) {
+        if let Some(mut row) = self.table.row(chid) {
             row.expelled = true;
         }
     }

@@ -7,6 +7,7 @@ mod bring_up;
 mod channels;
 mod context;
 mod events;
+mod scrub;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
@@ -29,6 +30,7 @@ use self::channels::{Runlists, Table};
 pub use self::context::HostMethod;
 pub(crate) use self::events::pbdma;
 pub use self::events::{Event, Shown};
+use self::scrub::Scrubber;
 
 /// How long a step of the card may take: a kick, the take-over of a runlist.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -66,7 +68,7 @@ pub struct Aggregator {
     dispatches: bool,
     /// By machine.
     counters: Box<[Arc<Counters>]>,
-    table: Mutex<Table>,
+    table: Table,
     /// By machine, when it last had work on the card.
     flights: Mutex<Box<[Option<Instant>]>>,
     /// Somebody looks at the engines.
@@ -84,6 +86,8 @@ pub struct Aggregator {
     flush: Mutex<()>,
     /// One context is built at a time.
     building: Mutex<()>,
+    /// What clears memory; one range at a time.
+    scrubber: Mutex<Scrubber>,
 }
 
 /// A machine that handles the interrupt of a PBDMA.
@@ -107,7 +111,7 @@ impl Aggregator {
             dispatches: dispatcher.decides(),
             dispatcher,
             counters: (0..machines).map(|_| Arc::default()).collect(),
-            table: Mutex::new(Table::new()),
+            table: Table::new(),
             flights: Mutex::new(vec![None; machines].into()),
             watched: AtomicBool::new(true),
             rung: Condvar::new(),
@@ -121,6 +125,7 @@ impl Aggregator {
             kick: Mutex::default(),
             flush: Mutex::default(),
             building: Mutex::default(),
+            scrubber: Mutex::default(),
         };
         aggregator.bring_up();
         let aggregator = Arc::new(aggregator);
@@ -157,6 +162,7 @@ impl Aggregator {
     /// Lets the card forget translations of the directory at `directory` of its memory.
     pub fn flush_tlb(&self, directory: u64) {
         let _one = self.flush.lock();
+        self.card.flush(false);
         let control = |bits| self.wait(|| self.card.get(pfb::MMU_CTRL) & bits != 0);
         if !control(pfb::FLUSH_SLOTS) {
             tracing::debug!("The card has no room for another flush");

@@ -479,6 +479,8 @@ impl VirtualGpu {
         match at.register.id {
             pbus::BAR1_BLOCK => self.set_window(Bar::Bar1, value),
             pbus::BAR2_BLOCK => self.set_window(Bar::Bar3, value),
+            // What the guest stored through mappings is nobody else's to know of.
+            pbus::BAR_FLUSH => self.host.card().flush(true),
             pbus::BAR0_WINDOW => {
                 self.file.write(at.register.id.offset(), value);
                 self.remap(Bar::Bar0);
@@ -609,7 +611,7 @@ impl VirtualGpu {
         }
         let Partition { vram, tables, .. } = &self.partition;
         for range in [vram, tables] {
-            self.host.vram().scrub(range.start, range.end - range.start);
+            self.host.scrub(range.start, range.end - range.start);
         }
         self.mapped.lock().forget();
     }

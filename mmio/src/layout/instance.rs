@@ -87,7 +87,9 @@ pub const PAGE_DIR_BASE_HI: u64 = 0x204;
 pub const ADDR_LIMIT: u64 = 0x208;
 /// Highest virtual address, high word.
 pub const ADDR_LIMIT_HI: u64 = 0x20c;
-/// Virtual address of the PGRAPH context; bit 2 valid.
+/// Bit of a context's address: there is one.
+pub const CONTEXT_VALID: u64 = 1 << 2;
+/// Virtual address of the PGRAPH context; [`CONTEXT_VALID`].
 pub const GR_CONTEXT: u64 = 0x210;
 /// Virtual address of the first copy engine's context.
 pub const CE0_CONTEXT: u64 = 0x230;

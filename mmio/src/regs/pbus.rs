@@ -2,6 +2,9 @@
 
 use crate::register::registers;
 
+/// Bit of [`BAR_FLUSH`]: it goes on.
+pub const BAR_FLUSH_BUSY: u32 = 1 << 1;
+
 registers! { Pbus, "PBUS";
     /// Pending bus errors; a store of 1 acknowledges.
     INTR = 0x001100, W1c, "K61 nvkm/subdev/bus/gf100.c gf100_bus_intr";

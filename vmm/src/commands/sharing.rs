@@ -29,6 +29,10 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", default_value = "512M")]
     pub vram: Size,
 
+    /// Channels of each GPU; without it, an equal part of the card's.
+    #[arg(long, value_name = "N")]
+    channels: Option<u32>,
+
     #[command(flatten)]
     pub cost: CardCost,
 
@@ -215,6 +219,10 @@ impl Options {
     ) -> anyhow::Result<Shared> {
         let vgpus = u16::try_from(slots.len()).context("Too many virtual GPUs")?;
         let layout = Layout::new(vgpus, self.vram.bytes(), vram);
+        let layout = layout.and_then(|layout| match self.channels {
+            Some(each) => layout.with_channels(each),
+            None => Ok(layout),
+        });
         let layout = layout.context("The card cannot be shared so")?;
         let mut settings = Settings {
             limits: Limits {

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use gpu_model::{Card, Layout, Protection, Registers};
 use mmio::Bar;
@@ -16,6 +17,9 @@ use super::memory::Mapping;
 use crate::gpu::HostCard;
 use crate::vfio_user::{self, Function};
 
+/// How long a flush may take: nouveau waits as long.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
 /// A card on the bus that nobody else has.
 ///
 /// Its owner uses no address space behind BAR3, which then shows video memory from address 0: a
@@ -25,6 +29,8 @@ pub struct VfioCard {
     message: EventFd,
     /// Bytes of video memory.
     vram: u64,
+    /// The card may not see yet what was stored through BAR3.
+    unflushed: AtomicBool,
 }
 
 impl VfioCard {
@@ -41,6 +47,7 @@ impl VfioCard {
             device,
             message,
             vram: 0,
+            unflushed: AtomicBool::new(false),
         };
         let registers: &dyn Card = &card;
         registers.set(pbus::BAR2_BLOCK, 0);
@@ -137,10 +144,27 @@ impl Card for VfioCard {
     }
 
     fn vram_write(&self, address: u64, data: &[u8]) -> bool {
-        let aperture = self.aperture(address, data.len() as u64);
-        aperture
-            .map(|aperture| aperture.write(address, data))
-            .is_some()
+        let Some(aperture) = self.aperture(address, data.len() as u64) else {
+            return false;
+        };
+        aperture.write(address, data);
+        self.unflushed.store(true, Ordering::Release);
+        true
+    }
+
+    /// Source: K61 `nvkm/subdev/bar/g84.c g84_bar_flush`.
+    fn flush(&self, mapped: bool) {
+        if !self.unflushed.swap(false, Ordering::AcqRel) && !mapped {
+            return;
+        }
+        let registers: &dyn Card = self;
+        registers.set(pbus::BAR_FLUSH, 1);
+        let begin = Instant::now();
+        while registers.get(pbus::BAR_FLUSH) & pbus::BAR_FLUSH_BUSY != 0 {
+            if begin.elapsed() > FLUSH_LIMIT {
+                return tracing::debug!("The card does not finish a flush");
+            }
+        }
     }
 
     fn scrub(&self, _address: u64, _len: u64) -> bool {
