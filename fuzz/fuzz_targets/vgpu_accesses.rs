@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../vmm/tests/isolation/rig.rs"]
+#[path = "../../vmm/tests/rig/mod.rs"]
 mod rig;
 #[path = "../../vmm/tests/isolation/script.rs"]
 mod script;

@@ -24,10 +24,13 @@ fn secret(machine: usize) -> Vec<u8> {
 }
 
 fn attack(optimisations: Optimisations) {
-    let machines = Machines::new(Settings {
-        optimisations,
-        ..Settings::default()
-    });
+    let machines = Machines::new(
+        3,
+        Settings {
+            optimisations,
+            ..Settings::default()
+        },
+    );
     let Machines { host, bars, .. } = &machines;
     let ram = |gpu| give_ram(gpu, 0, &vec![0x5a; RAM as usize]).unwrap();
     let rams: Vec<File> = host.vgpus().iter().map(|gpu| ram(gpu)).collect();

@@ -3,6 +3,8 @@
 mod accesses;
 mod hostile;
 mod pages;
+#[path = "../rig/mod.rs"]
 mod rig;
 mod script;
+mod scrub;
 mod stuck;

@@ -13,7 +13,7 @@ const LARGE_64K: u32 = 1;
 
 #[test]
 fn its_channels_fault_until_it_takes_the_cards_size() {
-    let machines = Machines::new(Settings::default());
+    let machines = Machines::new(3, Settings::default());
     let mut other = Rig::new(&machines.bars[0]);
     other.recovers().unwrap();
     let mut wide = Rig::new(&machines.bars[1]);

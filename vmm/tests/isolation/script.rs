@@ -44,7 +44,7 @@ impl Bytes<'_> {
 
 /// Plays a script.
 pub fn run(script: &[u8]) {
-    let machines = Machines::new(Settings::default());
+    let machines = Machines::new(3, Settings::default());
     let Machines { host, layout, bars } = &machines;
     let secret = vec![SECRET_BYTE; (SECRET.end - SECRET.start) as usize];
     let honest = machines.part(2).vram.start;

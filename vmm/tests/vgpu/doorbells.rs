@@ -1,17 +1,16 @@
 //! Doorbells that nobody traps.
 
-use std::fs::File;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
-use gpu_model::{Card, Direct, Host, Optimisations, Protection};
+use gpu_model::{Card, Direct, Host, Optimisations};
 use mmio::Bar;
 use mmio::layout::userd;
 
 use super::Record;
-use super::guest::{Guest, RESULT, VA_USERD, VA_VRAM, machines, machines_on, soft_card};
+use super::guest::{Guest, RESULT, VA_USERD, VA_VRAM, machines, machines_on};
+use super::rig::intercept::{Intercept, Intercepted};
+use super::rig::soft_card;
 
 const UNTRAPPED: [Optimisations; 2] =
     [Optimisations::DOORBELL_POLL, Optimisations::DOORBELL_DIRECT];
@@ -51,77 +50,31 @@ fn doorbell_that_nobody_traps_is_found() {
     }
 }
 
-/// A card whose guest stores the next put index as soon as somebody has loaded the last one.
+/// A guest that stores the next put index as soon as somebody has loaded the last one.
 struct QuickGuest {
-    card: Arc<dyn Card>,
     /// Where the guest's stores go, while it waits to store.
     page: AtomicU64,
 }
 
-impl Card for QuickGuest {
-    fn bar_size(&self, bar: Bar) -> u64 {
-        self.card.bar_size(bar)
-    }
-
-    fn read(&self, bar: Bar, offset: u64, data: &mut [u8]) {
-        self.card.read(bar, offset, data);
+impl Intercept for QuickGuest {
+    fn read(&self, card: &dyn Card, bar: Bar, offset: u64, data: &mut [u8]) {
+        card.read(bar, offset, data);
         if bar == Bar::Bar1 && offset % userd::STRIDE == userd::GP_PUT {
             let page = self.page.swap(0, Ordering::AcqRel);
             if page != 0 {
-                self.card.vram_write(page + userd::GP_PUT, &[2, 0, 0, 0]);
+                card.vram_write(page + userd::GP_PUT, &[2, 0, 0, 0]);
             }
         }
-    }
-
-    fn write(&self, bar: Bar, offset: u64, data: &[u8]) {
-        self.card.write(bar, offset, data);
-    }
-
-    fn look(&self, chid: u32) {
-        self.card.look(chid);
-    }
-
-    fn config_read(&self, offset: u64, data: &mut [u8]) {
-        self.card.config_read(offset, data);
-    }
-
-    fn dma_map(
-        &self,
-        iova: u64,
-        size: u64,
-        protection: Protection,
-        file: File,
-        offset: u64,
-    ) -> io::Result<()> {
-        self.card.dma_map(iova, size, protection, file, offset)
-    }
-
-    fn dma_unmap(&self, iova: u64, size: u64) {
-        self.card.dma_unmap(iova, size);
-    }
-
-    fn wait_interrupt(&self, at_most: Duration) -> bool {
-        self.card.wait_interrupt(at_most)
-    }
-
-    fn vram_read(&self, address: u64, data: &mut [u8]) -> bool {
-        self.card.vram_read(address, data)
-    }
-
-    fn vram_write(&self, address: u64, data: &[u8]) -> bool {
-        self.card.vram_write(address, data)
-    }
-
-    fn scrub(&self, address: u64, len: u64) -> bool {
-        self.card.scrub(address, len)
     }
 }
 
 #[test]
 fn direct_doorbell_right_behind_another_one_is_not_overwritten() {
-    let card = Arc::new(QuickGuest {
-        card: soft_card(),
-        page: AtomicU64::new(0),
+    let card = Arc::new(Intercepted {
+        card: soft_card(2),
+        test: QuickGuest {
+            page: AtomicU64::new(0),
+        },
     });
     let (host, mut guests) = machines_on(
         card.clone(),
@@ -135,7 +88,7 @@ fn direct_doorbell_right_behind_another_one_is_not_overwritten() {
     guest.prepare(VA_VRAM, 0x88);
     let page = record.leads(Bar::Bar1, VA_USERD).unwrap();
     ring_through(&host, page, 1);
-    card.page.store(page, Ordering::Release);
+    card.test.page.store(page, Ordering::Release);
 
     guest.until("the work of both", || {
         guest.gpu.poll_doorbells();

@@ -5,17 +5,15 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gpu_model::{
-    Card, Direct, Dispatcher, Host, Layout, Optimisations, Protection, Settings, Slot, VirtualGpu,
-};
+use gpu_model::{Card, Direct, Dispatcher, Host, Optimisations, Protection, Settings, VirtualGpu};
 use mmio::layout::pagetable::{Aperture, Pde, Pte, TablePointer};
 use mmio::layout::pushbuffer::{Header, IbEntry, Mode, method};
 use mmio::layout::{instance, userd};
 use mmio::regs::{PRAMIN, pbus, pfifo, pmc};
 use mmio::{Bar, RegId};
-use vmm::soft_card::SoftCard;
 
-pub const EACH: u64 = 64 << 20;
+use super::rig::{Bars, EACH, Machines, soft_card};
+
 const RAM: u64 = 1 << 20;
 
 /// The guest's video memory. All is in the first MiB, where PRAMIN looks after reset.
@@ -49,13 +47,6 @@ const LINES: u32 = 512;
 /// The subchannel of copies, and the words of one.
 const COPY: u8 = 4;
 const COPY_WORDS: u32 = 12;
-
-struct Pins;
-
-impl Slot for Pins {
-    fn msi(&self) {}
-    fn intx(&self, _level: bool) {}
-}
 
 /// A guest's driver, as far as the tests need one.
 pub struct Guest {
@@ -232,15 +223,7 @@ pub fn machines_with(
     optimisations: Optimisations,
     dispatcher: Arc<dyn Dispatcher>,
 ) -> (Host, Vec<Guest>) {
-    machines_on(soft_card(), optimisations, dispatcher)
-}
-
-fn vram() -> u64 {
-    Layout::vram_for(2, EACH, 16 << 20).next_multiple_of(6 << 20)
-}
-
-pub fn soft_card() -> Arc<dyn Card> {
-    Arc::new(SoftCard::new(gf100::Config::quadro_6000(vram())).unwrap())
+    machines_on(soft_card(2), optimisations, dispatcher)
 }
 
 pub fn machines_on(
@@ -257,9 +240,7 @@ pub fn machines_on(
 }
 
 pub fn machines_as(card: Arc<dyn Card>, settings: Settings) -> (Host, Vec<Guest>) {
-    let layout = Layout::new(2, EACH, vram()).unwrap();
-    let slots: Vec<Arc<dyn Slot>> = vec![Arc::new(Pins), Arc::new(Pins)];
-    let host = Host::new(card, layout, settings, slots).unwrap();
-    let guests = host.vgpus().iter().cloned().map(Guest::new).collect();
+    let Machines { host, bars, .. } = Machines::on(card, 2, settings);
+    let guests = bars.into_iter().map(|Bars(gpu)| Guest::new(gpu)).collect();
     (host, guests)
 }

@@ -3,6 +3,8 @@
 mod deferred;
 mod doorbells;
 mod guest;
+#[path = "../rig/mod.rs"]
+mod rig;
 mod sharing;
 
 use std::collections::HashMap;
@@ -16,9 +18,10 @@ use mmio::layout::userd;
 use mmio::regs::{PRAMIN, pbus, pfb, pfifo};
 
 use guest::{
-    CHANNEL, DIRECTORY, EACH, Guest, RESULT, USERD, VA_FOREIGN, VA_RAM, VA_USERD, VA_VRAM,
-    machines, machines_as, machines_with, soft_card,
+    CHANNEL, DIRECTORY, Guest, RESULT, USERD, VA_FOREIGN, VA_RAM, VA_USERD, VA_VRAM, machines,
+    machines_as, machines_with,
 };
+use rig::{EACH, soft_card};
 
 fn work_of_both(optimisations: Optimisations) {
     let (_host, mut guests) = machines(optimisations);
@@ -213,7 +216,7 @@ fn page_tables_are_mapped_for_loads_only_where_stores_to_them_are_to_trap() {
             tracking,
             ..Settings::default()
         };
-        let (_host, mut guests) = machines_as(soft_card(), settings);
+        let (_host, mut guests) = machines_as(soft_card(2), settings);
         let guest = &mut guests[0];
         let record = Arc::new(Record::default());
         guest.gpu.set_mapper(Some(record.clone()));

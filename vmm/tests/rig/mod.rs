@@ -1,4 +1,8 @@
-//! Three machines on one software card, each driven through the BARs of its virtual GPU.
+//! Machines on one software card, each driven through the BARs of its virtual GPU.
+
+#![allow(dead_code)] // Every user needs another part of it.
+
+pub mod intercept;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,8 +13,6 @@ use guest::hostile::Device;
 use mmio::Bar;
 use vmm::soft_card::SoftCard;
 
-/// How many.
-pub const MACHINES: u16 = 3;
 /// Video memory of each.
 pub const EACH: u64 = 64 << 20;
 /// Video memory for the shadow tables of each.
@@ -38,6 +40,15 @@ impl Device for Bars {
     }
 }
 
+fn vram_of_all(count: u16) -> u64 {
+    Layout::vram_for(count, EACH, TABLES).next_multiple_of(6 << 20)
+}
+
+/// A card for `count` machines.
+pub fn soft_card(count: u16) -> Arc<dyn Card> {
+    Arc::new(SoftCard::new(gf100::Config::quadro_6000(vram_of_all(count))).unwrap())
+}
+
 /// The machines.
 pub struct Machines {
     pub host: Host,
@@ -46,24 +57,16 @@ pub struct Machines {
 }
 
 impl Machines {
-    /// On a card of their own.
-    pub fn new(settings: Settings) -> Self {
-        Self::behind(settings, |card| card)
+    /// So many, on a card of their own.
+    pub fn new(count: u16, settings: Settings) -> Self {
+        Self::on(soft_card(count), count, settings)
     }
 
-    /// On a card of their own, behind whatever `wrap` makes of it.
-    pub fn behind(settings: Settings, wrap: impl FnOnce(Arc<dyn Card>) -> Arc<dyn Card>) -> Self {
-        let vram = Layout::vram_for(MACHINES, EACH, TABLES).next_multiple_of(6 << 20);
-        let layout = Layout::new(MACHINES, EACH, vram).unwrap();
-        let card = SoftCard::new(gf100::Config::quadro_6000(vram)).unwrap();
-        let slots = (0..MACHINES).map(|_| Arc::new(Pins) as Arc<dyn Slot>);
-        let host = Host::new(
-            wrap(Arc::new(card)),
-            layout.clone(),
-            settings,
-            slots.collect(),
-        );
-        let host = host.unwrap();
+    /// So many, on `card`, which is behind or the same as that of [`soft_card`].
+    pub fn on(card: Arc<dyn Card>, count: u16, settings: Settings) -> Self {
+        let layout = Layout::new(count, EACH, vram_of_all(count)).unwrap();
+        let slots = (0..count).map(|_| Arc::new(Pins) as Arc<dyn Slot>);
+        let host = Host::new(card, layout.clone(), settings, slots.collect()).unwrap();
         let bars = host.vgpus().iter().cloned().map(Bars).collect();
         Self { host, layout, bars }
     }

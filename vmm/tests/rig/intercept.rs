@@ -1,0 +1,92 @@
+//! A card between GPUvm and another one.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpu_model::{Card, Protection};
+use mmio::Bar;
+
+/// What a test does with accesses of BARs.
+pub trait Intercept: Send + Sync {
+    /// A load, which `card` would serve.
+    fn read(&self, card: &dyn Card, bar: Bar, offset: u64, data: &mut [u8]) {
+        card.read(bar, offset, data);
+    }
+
+    /// Memory is to be cleared; whether `card` has a quick way to that.
+    fn scrub(&self, card: &dyn Card, address: u64, len: u64) -> bool {
+        card.scrub(address, len)
+    }
+
+    /// A store, which `card` would take.
+    fn write(&self, card: &dyn Card, bar: Bar, offset: u64, data: &[u8]) {
+        card.write(bar, offset, data);
+    }
+}
+
+/// A card whose BARs a test answers for; all else is that of the card behind it.
+pub struct Intercepted<T> {
+    /// The card behind it.
+    pub card: Arc<dyn Card>,
+    /// The test's part.
+    pub test: T,
+}
+
+impl<T: Intercept> Card for Intercepted<T> {
+    fn bar_size(&self, bar: Bar) -> u64 {
+        self.card.bar_size(bar)
+    }
+
+    fn read(&self, bar: Bar, offset: u64, data: &mut [u8]) {
+        self.test.read(&*self.card, bar, offset, data);
+    }
+
+    fn write(&self, bar: Bar, offset: u64, data: &[u8]) {
+        self.test.write(&*self.card, bar, offset, data);
+    }
+
+    fn look(&self, chid: u32) {
+        self.card.look(chid);
+    }
+
+    fn config_read(&self, offset: u64, data: &mut [u8]) {
+        self.card.config_read(offset, data);
+    }
+
+    fn dma_map(
+        &self,
+        iova: u64,
+        size: u64,
+        protection: Protection,
+        file: File,
+        offset: u64,
+    ) -> io::Result<()> {
+        self.card.dma_map(iova, size, protection, file, offset)
+    }
+
+    fn dma_unmap(&self, iova: u64, size: u64) {
+        self.card.dma_unmap(iova, size);
+    }
+
+    fn wait_interrupt(&self, at_most: Duration) -> bool {
+        self.card.wait_interrupt(at_most)
+    }
+
+    fn vram_read(&self, address: u64, data: &mut [u8]) -> bool {
+        self.card.vram_read(address, data)
+    }
+
+    fn vram_write(&self, address: u64, data: &[u8]) -> bool {
+        self.card.vram_write(address, data)
+    }
+
+    fn flush(&self, mapped: bool) {
+        self.card.flush(mapped);
+    }
+
+    fn scrub(&self, address: u64, len: u64) -> bool {
+        self.test.scrub(&*self.card, address, len)
+    }
+}
