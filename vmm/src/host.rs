@@ -125,6 +125,12 @@ pub fn memory_available() -> u64 {
     meminfo("MemAvailable").unwrap_or(0) << 10
 }
 
+/// Bytes of memory and swap that there are, whoever has them; none if the host does not say.
+pub fn memory_total() -> Option<u64> {
+    let swap = meminfo("SwapTotal").unwrap_or(0);
+    Some((meminfo("MemTotal")? + swap) << 10)
+}
+
 /// Free huge pages, and the size of each.
 pub fn hugepages() -> (u64, Size) {
     let size = meminfo("Hugepagesize").unwrap_or(0) << 10;

@@ -66,6 +66,8 @@ pub const CMDLINE_SIZE: usize = 2048;
 pub const LEGACY_HOLE: u64 = 0x9_fc00;
 /// Where the ACPI tables start: inside the area that is searched for the RSDP.
 pub const ACPI_TABLES: u64 = 0xe_0000;
+/// Where real-mode code jumps to reset the machine: F000:FFF0.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// End of the legacy hole, start of ordinary memory and of the kernel.
 pub const HIGH_MEMORY: u64 = 0x10_0000;
 

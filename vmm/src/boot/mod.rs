@@ -1,8 +1,10 @@
 //! What a firmware would leave in memory: the kernel, its parameters and the ACPI tables.
 
 pub mod acpi;
+mod bzimage;
 mod linux;
 mod pvh;
+mod reset;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -40,6 +42,27 @@ pub enum BootError {
     /// The kernel does not fit, or its file is damaged.
     #[error("Cannot load the kernel")]
     Kernel(#[source] loader::Error),
+    /// The kernel's file ends before the kernel does.
+    #[error("{} is cut short: it has {have} of {need} bytes", path.display())]
+    Truncated {
+        /// Which file.
+        path: PathBuf,
+        /// Its bytes.
+        have: u64,
+        /// The bytes that its header tells of.
+        need: u64,
+    },
+    /// What the kernel unpacks is in no format that a kernel knows.
+    #[error("{} is damaged: no kernel is packed in it", .0.display())]
+    Damaged(PathBuf),
+    /// The kernel needs more memory than there is.
+    #[error("To unpack itself the kernel needs {need} bytes of memory, and the guest has {have}")]
+    KernelTooLarge {
+        /// What it needs.
+        need: u64,
+        /// What there is, below 4 GiB.
+        have: u64,
+    },
     /// The kernel lacks the entry point that an ELF file needs.
     #[error("The kernel has no PVH entry point (CONFIG_PVH)")]
     NoPvhEntry,
@@ -89,8 +112,9 @@ struct Initrd {
 
 /// Loads the kernel and its parameters; the ACPI tables must lie at [`layout::ACPI_TABLES`].
 pub fn load(source: &BootSource, memory: &GuestMemory) -> Result<Entry, BootError> {
+    reset::write(memory).map_err(BootError::Memory)?;
     let mut kernel = open(&source.kernel)?;
-    let image = load_kernel(&mut kernel, &source.kernel, memory)?;
+    let (image, kernel_end) = load_kernel(&mut kernel, &source.kernel, memory)?;
 
     let mut cmdline = Cmdline::new(layout::CMDLINE_SIZE).map_err(BootError::CommandLine)?;
     cmdline
@@ -104,7 +128,7 @@ pub fn load(source: &BootSource, memory: &GuestMemory) -> Result<Entry, BootErro
         _ => layout::LOW_RAM_END,
     };
     let initrd = match &source.initrd {
-        Some(path) => Some(load_initrd(path, memory, image.kernel_end, ceiling)?),
+        Some(path) => Some(load_initrd(path, memory, kernel_end, ceiling)?),
         None => None,
     };
 
@@ -124,11 +148,12 @@ fn open(path: &Path) -> Result<File, BootError> {
     })
 }
 
+/// Loads the kernel; also the end of the memory that it needs for itself.
 fn load_kernel(
     file: &mut File,
     path: &Path,
     memory: &GuestMemory,
-) -> Result<KernelLoaderResult, BootError> {
+) -> Result<(KernelLoaderResult, u64), BootError> {
     let mut head = Vec::new();
     file.by_ref()
         .take(SETUP_MAGIC_AT + 4)
@@ -140,13 +165,22 @@ fn load_kernel(
         })?;
     let floor = Some(GuestAddress(layout::HIGH_MEMORY));
     if head.starts_with(b"\x7fELF") {
-        Elf::load(memory, None, file, floor)
+        let image = Elf::load(memory, None, file, floor).map_err(BootError::Kernel)?;
+        let end = image.kernel_end;
+        Ok((image, end))
     } else if head.get(SETUP_MAGIC_AT as usize..) == Some(b"HdrS") {
-        BzImage::load(memory, None, file, floor)
+        let unpacked = bzimage::check(path, file, low_end(memory))?;
+        let image = BzImage::load(memory, None, file, floor).map_err(BootError::Kernel)?;
+        let end = image.kernel_end.max(unpacked);
+        Ok((image, end))
     } else {
-        return Err(BootError::Format(path.into()));
+        Err(BootError::Format(path.into()))
     }
-    .map_err(BootError::Kernel)
+}
+
+/// End of the memory below 4 GiB.
+fn low_end(memory: &GuestMemory) -> u64 {
+    (memory.last_addr().0 + 1).min(layout::LOW_RAM_END)
 }
 
 /// Puts the initial RAM disk as high as the kernel and the memory allow.
@@ -164,8 +198,7 @@ fn load_initrd(
     let size = file.seek(SeekFrom::End(0)).map_err(failed)?;
     file.rewind().map_err(failed)?;
 
-    let low_end = (memory.last_addr().0 + 1).min(layout::LOW_RAM_END);
-    let address = low_end
+    let address = low_end(memory)
         .min(ceiling)
         .checked_sub(size)
         .map(|address| address & !0xfff)

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use gpu_model::Slot;
 use mmio::VmId;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::guest::{Guest, GuestOptions};
 use super::sharing::{self, Shared, Source};
@@ -18,8 +18,10 @@ use crate::control::{ControlServer, Fleet, Seat};
 use crate::devices::marker::Marks;
 use crate::ending::Ending;
 use crate::gpu::{GpuConfig, Poller, VirtualSlot, Wires};
+use crate::host;
 use crate::io::{self as events, ConsolePlace, Signals, Subscriber};
 use crate::machine::{Machine, MachineConfig, MachineError};
+use crate::memory::Pages;
 use crate::metrics::Metrics;
 use crate::seccomp::{self, Sandbox, SeccompMode};
 use crate::terminal::RawTerminal;
@@ -180,6 +182,7 @@ impl Args {
 /// several guests, that of the first counts that did not end by a power-off.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let guests = args.guests()?;
+    check_memory(&guests)?;
     // Before there are other threads: signals are for the one that waits for them.
     events::block_signals().context("Cannot block signals")?;
     let _terminal = RawTerminal::new().context("Cannot set up the terminal")?;
@@ -237,6 +240,31 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let endings = endings?;
     let worst = endings.iter().find(|ending| **ending != Ending::PowerOff);
     Ok(worst.unwrap_or(&Ending::PowerOff).exit_code())
+}
+
+/// Refuses memory that the host cannot have, and warns of memory that it does not have now: pages
+/// come as guests touch them, and when there are none, the host kills what it likes. Huge pages come
+/// at once, or not at all.
+fn check_memory(guests: &[Guest]) -> anyhow::Result<()> {
+    let small = guests.iter().filter(|guest| guest.pages == Pages::Small);
+    let wanted = small.fold(0u64, |sum, guest| sum.saturating_add(guest.memory.bytes()));
+    let mib = |bytes: u64| bytes >> 20;
+    if let Some(total) = host::memory_total().filter(|total| wanted > *total) {
+        bail!(
+            "{} MiB of memory for guests: this host has {} MiB with its swap",
+            mib(wanted),
+            mib(total)
+        );
+    }
+    let available = host::memory_available();
+    if wanted > available {
+        warn!(
+            "{} MiB of memory for guests, of which this host has {} MiB now",
+            mib(wanted),
+            mib(available)
+        );
+    }
+    Ok(())
 }
 
 /// Starts the thread that listens to the operator.
