@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZero;
+use std::thread;
 
 use clap::ValueEnum;
 use seccompiler::{
@@ -170,6 +172,7 @@ pub fn enter(sandbox: Sandbox, mode: SeccompMode) -> Result<(), SeccompError> {
         SeccompMode::Off => return Ok(()),
     };
     if sandbox == Sandbox::Process {
+        bound_arenas();
         register_signal_handler(libc::SIGSYS, report_violation)
             .map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
     }
@@ -181,6 +184,21 @@ pub fn enter(sandbox: Sandbox, mode: SeccompMode) -> Result<(), SeccompError> {
     )?;
     let program: BpfProgram = filter.try_into()?;
     Ok(apply_filter(&program)?)
+}
+
+/// Says how many arenas the allocator may have at most, which is what it would choose. Left alone, it
+/// counts the processors when some thread needs the ninth one, by a file of the system; and that may
+/// be a thread that must not open files.
+///
+/// Source: glibc `malloc/arena.c arena_get2`.
+fn bound_arenas() {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let most = libc::c_int::try_from(8 * processors).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the call takes two numbers. Where it is refused, things are as they were.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, most);
+    }
 }
 
 fn rules(sandbox: Sandbox) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
@@ -261,8 +279,6 @@ extern "C" fn report_violation(
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
 
     /// What a call yields in a thread under `sandbox`, where denied calls fail with EXDEV.
@@ -304,6 +320,29 @@ mod tests {
             assert_eq!(under(sandbox, open), Err(libc::EXDEV));
         }
         assert_eq!(under(Sandbox::Process, open), Ok(()));
+    }
+
+    #[test]
+    fn threads_without_files_find_arenas_for_their_memory() {
+        bound_arenas();
+        // Each holds its arena until all have one.
+        let ready = std::sync::Barrier::new(20);
+        thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    let filter = SeccompFilter::new(
+                        rules(Sandbox::Vcpu).unwrap(),
+                        SeccompAction::KillProcess,
+                        SeccompAction::Allow,
+                        TargetArch::x86_64,
+                    );
+                    let program: BpfProgram = filter.unwrap().try_into().unwrap();
+                    apply_filter(&program).unwrap();
+                    std::hint::black_box(vec![0u8; 100]);
+                    ready.wait();
+                });
+            }
+        });
     }
 
     #[test]
