@@ -9,7 +9,7 @@ mod attacks;
 mod rig;
 
 pub use attacks::CASES;
-pub use rig::{Device, Rig, Verdict};
+pub use rig::{CHANNEL, Device, RESULT, Rig, VA_RESULT, VA_TARGET, Verdict};
 
 /// An attack.
 #[derive(Clone, Copy)]

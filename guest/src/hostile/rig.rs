@@ -227,18 +227,22 @@ impl<'a> Rig<'a> {
 
     /// Gives the channel a semaphore operation at `va`, without a doorbell.
     pub fn push(&mut self, va: u64, value: u32, operation: Semaphore) {
-        let entry = u64::from(self.put) % (1 << RING_ORDER);
-        let push = (1 << RING_ORDER) * IbEntry::SIZE + entry * PUSH_SIZE;
         let header = Header::encode(Mode::Increasing, 0, method::SEMAPHORE_ADDRESS_HIGH, 4);
-        let words = [
+        self.submit(&[
             header,
             (va >> 32) as u32,
             va as u32,
             value,
             operation.bits(),
-        ];
+        ]);
+    }
+
+    /// Gives the channel 16 words at most to execute, without a doorbell.
+    pub fn submit(&mut self, words: &[u32]) {
+        let entry = u64::from(self.put) % (1 << RING_ORDER);
+        let push = (1 << RING_ORDER) * IbEntry::SIZE + entry * PUSH_SIZE;
         for (at, word) in (RING + push..).step_by(4).zip(words) {
-            self.poke(at, word);
+            self.poke(at, *word);
         }
         let segment = IbEntry::new(VA_RING + push, words.len() as u32);
         self.poke_wide(RING + entry * IbEntry::SIZE, segment.0);
