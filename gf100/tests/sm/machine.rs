@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gf100::{
     engine::Pause,
     memory::{Memory, PhysAddr, Tables},
-    sm::{ConstantBuffer, Launch, Multiprocessors, Outcome, Temp, Trap, WarpError},
+    sm::{ConstantBuffer, Engine, Launch, Multiprocessors, Outcome, Temp, Trap, WarpError},
 };
 
 const MIB: u64 = 1 << 20;
@@ -31,6 +31,11 @@ pub struct Machine {
 impl Machine {
     /// A machine that will run `code`.
     pub fn new(code: &[u64]) -> Self {
+        Self::on(crate::ENGINE, code)
+    }
+
+    /// A machine that will run `code` in one way or the other.
+    pub fn on(engine: Engine, code: &[u64]) -> Self {
         let memory = Memory::new(64 * MIB).unwrap();
         let mut tables = Tables::new(memory.clone(), MIB);
         for area in [CODE, DATA] {
@@ -39,7 +44,7 @@ impl Machine {
         let mut launch = Launch::new(tables.instance(), CODE);
         launch.temp = TEMP;
         let machine = Self {
-            sm: Multiprocessors::new(memory.clone(), crate::ENGINE),
+            sm: Multiprocessors::new(memory.clone(), engine),
             memory,
             launch,
         };

@@ -1,6 +1,7 @@
 //! Programs in Fermi machine code, assembled here, on the multiprocessors.
 
 mod asm;
+mod engines;
 mod flow;
 mod grid;
 mod machine;

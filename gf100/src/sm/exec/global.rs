@@ -61,7 +61,7 @@ impl Cx<'_> {
     /// The addresses of an access of `len` bytes per lane, if they lie close together and outside
     /// of the windows onto local and shared memory.
     #[inline(always)]
-    fn cluster(&self, i: &Inst, offset: i32, len: u32) -> Result<Option<Cluster>, WarpError> {
+    fn cluster(&self, i: &Inst, offset: i32, len: u32) -> Option<Cluster> {
         let (mask, row) = (self.mask, self.row(i.src[0]));
         let high = self.row_at(i.src[0], 1);
         let first = mask.trailing_zeros() as usize % LANES;
@@ -81,7 +81,7 @@ impl Cx<'_> {
             }
         };
         if differ != 0 {
-            return Ok(None);
+            return None;
         }
         let least = low.iter().fold(u32::MAX, |least, x| least.min(*x));
         let most = low.iter().fold(0, |most, x| most.max(*x));
@@ -90,7 +90,8 @@ impl Cx<'_> {
         let lowest =
             (u64::from(high[first]) << 32 | u64::from(least)).wrapping_add_signed(offset.into());
         if (bits | lowest as u32) & (len - 1) != 0 {
-            return Err(WarpError::MisalignedAddr);
+            // Lane by lane, so that the first that fails is the one that counts.
+            return None;
         }
         let bytes = u64::from(most - least) + u64::from(len);
         let launch = &self.env.launch;
@@ -99,21 +100,21 @@ impl Cx<'_> {
             lowest >= window + WINDOW || lowest.wrapping_add(bytes) <= window && lowest < window
         };
         if !windows.into_iter().all(apart) {
-            return Ok(None);
+            return None;
         }
         let steps = offsets
             .iter()
             .enumerate()
             .fold(0, |bits, (lane, at)| bits | (at ^ (lane as u32 * len)));
-        Ok(Some(Cluster {
+        Some(Cluster {
             lowest,
             bytes,
             offsets,
             contiguous: steps == 0 && mask == u32::MAX,
-        }))
+        })
     }
 
-    /// Those addresses, and the memory there if it is one page.
+    /// Those addresses, and the memory there if it is one page and may be accessed so.
     #[inline(always)]
     fn clustered(
         &mut self,
@@ -122,19 +123,13 @@ impl Cx<'_> {
         offset: i32,
         len: u32,
         access: Access,
-    ) -> Result<Option<(Cluster, HostSpan<'_>)>, Halt> {
-        let cluster = match wide {
-            true => self.cluster(i, offset, len)?,
-            false => None,
-        };
-        let Some(cluster) = cluster else {
-            return Ok(None);
-        };
-        let span = self.client.page(self.guard, cluster.lowest, access)?;
-        Ok(match span.len() as u64 >= cluster.bytes {
-            true => Some((cluster, span)),
-            false => None,
-        })
+    ) -> Option<(Cluster, HostSpan<'_>)> {
+        if !wide {
+            return None;
+        }
+        let cluster = self.cluster(i, offset, len)?;
+        let span = self.client.page(self.guard, cluster.lowest, access).ok()?;
+        (span.len() as u64 >= cluster.bytes).then_some((cluster, span))
     }
 }
 
@@ -232,7 +227,7 @@ fn scattered(span: &HostSpan<'_>, cluster: &Cluster, ty: MemType) -> Rows {
 
 #[inline(always)]
 pub fn load(cx: &mut Cx<'_>, i: &Inst, ty: MemType, wide: bool, offset: i32) -> Result<(), Halt> {
-    let found = cx.clustered(i, wide, offset, ty.bytes(), Access::Read)?;
+    let found = cx.clustered(i, wide, offset, ty.bytes(), Access::Read);
     let Some((cluster, span)) = found else {
         return load_lanes(cx, i, ty, wide, offset);
     };
@@ -265,7 +260,7 @@ fn load_lanes(cx: &mut Cx<'_>, i: &Inst, ty: MemType, wide: bool, offset: i32) -
 #[inline(always)]
 pub fn store(cx: &mut Cx<'_>, i: &Inst, ty: MemType, wide: bool, offset: i32) -> Result<(), Halt> {
     let (mask, rows) = (cx.mask, data_rows(cx, i, ty));
-    let found = cx.clustered(i, wide, offset, ty.bytes(), Access::Write)?;
+    let found = cx.clustered(i, wide, offset, ty.bytes(), Access::Write);
     let Some((cluster, span)) = found else {
         return store_lanes(cx, i, ty, wide, offset);
     };

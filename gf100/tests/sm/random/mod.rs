@@ -7,17 +7,21 @@ mod rng;
 
 use proptest::prelude::*;
 
-use self::{
-    ops::{FIRST, Generator, Operation, PREDS, REGS, Thread, constants},
-    programs::{Node, Program},
+pub use self::{
+    ops::{FIRST, PREDS, REGS, constants},
+    programs::Program,
     rng::Rng,
+};
+use self::{
+    ops::{Generator, Operation, Thread},
+    programs::Node,
 };
 use crate::{asm::*, machine::Machine, prologue};
 
 /// Threads of a test: more than one warp, and one that is not whole.
-const THREADS: usize = 75;
+pub const THREADS: usize = 75;
 /// Words of a thread's result: registers, then predicates.
-const WORDS: usize = REGS + PREDS;
+pub const WORDS: usize = REGS + PREDS;
 
 /// What threads start with.
 fn threads(seed: u64) -> Vec<Thread> {
@@ -32,7 +36,7 @@ fn threads(seed: u64) -> Vec<Thread> {
 
 /// Loads the threads' registers and predicates from the data, runs `body`, and stores them to where
 /// they came from.
-fn framed(body: &[Line]) -> Vec<u64> {
+pub fn framed(body: &[Line]) -> Vec<u64> {
     let mut lines = prologue!().map(Line::from).to_vec();
     // r4 is the thread's first word; words of a register are THREADS words apart.
     let place = |word: usize| (4 * THREADS * word) as i32;
