@@ -6,6 +6,7 @@
 //! Behind BAR0 each unit of the hardware is a module of its own that answers for its registers;
 //! what no unit answers for stores and reads back.
 
+mod backoff;
 mod bar0;
 mod block;
 mod board;

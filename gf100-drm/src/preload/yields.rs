@@ -6,7 +6,7 @@
 //! ever.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libc::c_int;
 
@@ -16,11 +16,26 @@ use crate::node;
 
 /// How long to sleep at most: other things may be waited for in the same way.
 const NAP: Duration = Duration::from_millis(1);
+/// How long to look for news before: to sleep and to be woken takes as long as a small grid.
+const ALERT: Duration = Duration::from_micros(30);
 
 thread_local! {
     /// The thread uses the node, and is in the program now and not in this library: the card's
     /// threads and the locks here yield, too, and must not wait for themselves.
     static IN_PROGRAM: Cell<bool> = const { Cell::new(false) };
+    /// The news that the thread has seen, and since when it looks for more.
+    static LOOKING: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };
+}
+
+/// The thread came only now to wait for news after `seen`.
+fn is_alert(seen: u64) -> bool {
+    match LOOKING.get() {
+        Some((last, since)) if last == seen => since.elapsed() < ALERT,
+        _ => {
+            LOOKING.set(Some((seen, Instant::now())));
+            true
+        }
+    }
 }
 
 /// Does something for a program that uses the node.
@@ -31,7 +46,7 @@ pub fn for_program<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Sleeps until there is news, if the card is at work; whether it was.
+/// Sleeps until there is news, if the card is at work; whether it did.
 fn nap(device: &Device) -> bool {
     let seen = device.events.count();
     let clients = node::clients();
@@ -39,11 +54,11 @@ fn nap(device: &Device) -> bool {
         eprintln!("gf100-drm: the program waits for a channel that was killed: {cause}");
         std::process::abort();
     }
-    let busy = clients.iter().any(|client| client.is_busy());
-    if busy {
+    let sleeps = !is_alert(seen) && clients.iter().any(|client| client.is_busy());
+    if sleeps {
         device.events.wait(seen, NAP);
     }
-    busy
+    sleeps
 }
 
 #[unsafe(no_mangle)]

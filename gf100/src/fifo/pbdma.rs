@@ -6,11 +6,13 @@ use std::time::Instant;
 use mmio::layout::pushbuffer::IbEntry;
 use mmio::layout::userd;
 use mmio::regs::pfifo::{self, PbdmaIntr};
+use parking_lot::MutexGuard;
 
 use super::context::{Context, Signature, method_of, words_of};
 use super::pusher::Sink;
 use super::state::{Acquire, State, Wait};
 use super::{Inner, PBDMA_STRIDE};
+use crate::backoff;
 use crate::engine::{Calls, Method};
 use crate::memory::{Access, Client, Fault, Memory, Privilege};
 use crate::shared::Shared;
@@ -102,9 +104,20 @@ impl Pbdma {
                 }
             }
             state.pbdmas[self.number].idle = true;
-            inner.pbdma_wake[self.number].wait(&mut state);
+            let woken = context.is_some() && self.watch(&mut state);
+            if !woken && state.pbdmas[self.number].idle {
+                inner.pbdma_wake[self.number].wait(&mut state);
+            }
             state.pbdmas[self.number].idle = false;
         }
+    }
+
+    /// Looks for work a moment, without the lock; whether there may be some.
+    fn watch(&self, state: &mut MutexGuard<'_, State>) -> bool {
+        let inner = &self.inner;
+        MutexGuard::unlocked(state, || {
+            backoff::spin(|| !inner.state.lock().pbdmas[self.number].idle)
+        })
     }
 
     /// Decides whether a channel that is loaded stays so.
