@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    decode::{BarMode, Pred},
+    decode::BarMode,
     exec::{self, Arrival, Cx, Halt, Isa},
     grid::Environment,
     jit::Pages,
@@ -31,6 +31,8 @@ pub struct CtaMemory {
     pub multiprocessor: u32,
     /// What the clock of a warp will say at the end of its turn.
     pub clock_end: u64,
+    /// There is one warp, and no barrier waits for more: one that it arrives at opens at once.
+    pub alone: bool,
 }
 
 impl CtaMemory {
@@ -80,6 +82,11 @@ impl Barrier {
         and: true,
         or: false,
     };
+
+    /// Nobody has arrived.
+    fn is_open(&self) -> bool {
+        self.arrived == 0
+    }
 }
 
 /// How a CTA's turn ended.
@@ -126,6 +133,7 @@ impl Cta {
                 id: [0; 3],
                 multiprocessor: 0,
                 clock_end: 0,
+                alone: false,
             },
             warps: (0..warps as u32)
                 .map(|n| {
@@ -189,6 +197,7 @@ impl Cta {
                 return Ok(if done { Turn::Done } else { Turn::Stuck });
             };
             self.next = n + 1;
+            self.memory.alone = count == 1 && self.barriers.iter().all(Barrier::is_open);
             let warp = &mut self.warps[n];
             self.memory.clock_end = self.memory.clock_end.wrapping_add_signed(budget.into());
             let mut cx = Cx {
@@ -290,12 +299,7 @@ impl Cta {
                 BarMode::Or => barrier.or,
                 _ => barrier.popc != 0,
             };
-            warp.regs[usize::from(arrival.dst)].merge(&[barrier.popc; LANES], arrival.mask);
-            if arrival.to != Pred::TRUE {
-                let pred = &mut warp.preds[usize::from(arrival.to.0 & 7)];
-                let lanes = if outcome { arrival.mask } else { 0 };
-                *pred = *pred & !arrival.mask | lanes;
-            }
+            arrival.opened(barrier.popc, outcome, &mut warp.regs, &mut warp.preds);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Grids: CTAs over host threads, started, paused and resumed.
 
 use std::{
+    cell::Cell,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -22,6 +23,7 @@ use super::{
     texture::Headers,
 };
 use crate::{
+    backoff,
     engine::Pause,
     memory::{BusError, Client, Fault, Memory, PhysAddr, Privilege},
     pace::Pace,
@@ -29,6 +31,8 @@ use crate::{
 
 /// How often somebody who waits looks whether to go on.
 const LOOK: Duration = Duration::from_micros(200);
+/// A grid that takes less is over before a helper has woken up.
+const WORTH_HELP: Duration = Duration::from_micros(8);
 /// Programs that are kept decoded.
 const PROGRAMS: usize = 64;
 /// Instructions of all programs that are kept, about 80 bytes each; a longer one is kept alone.
@@ -207,6 +211,7 @@ pub struct Multiprocessors {
 struct Cached {
     key: (u64, u64, u32, u32),
     program: Arc<Program>,
+    code: Weak<Compiled>,
 }
 
 impl Cached {
@@ -244,12 +249,13 @@ impl Multiprocessors {
     /// A CTA of it does not fit.
     pub fn launch(&self, launch: Launch) -> Result<Grid, LaunchError> {
         launch.check()?;
+        let (program, code) = self.cached(&launch);
         let env = Environment {
             tids: tids(&launch),
             constants: Arc::new(Constants::new(&launch)),
             headers: Arc::default(),
-            program: self.cached(&launch),
-            code: None,
+            program,
+            code,
             uniform: Vec::new(),
             launch: Arc::new(launch),
         };
@@ -288,14 +294,24 @@ impl Multiprocessors {
         // Each thread's CTA has local memory of its own.
         let threads = work.min(run.env.lock().launch.local_areas());
         let helpers = self.pool.helpers().min(threads.saturating_sub(1) as usize);
-        run.helpers.lock().wanted = helpers > 0;
-        for n in 0..helpers {
-            let helper = run.clone();
-            self.pool.spawn(n, move || helper.help(n as u32 + 1));
-        }
-        run.work(0, || pause.asked());
+        let call = || {
+            run.helpers.lock().wanted = true;
+            for n in 0..helpers {
+                let helper = run.clone();
+                self.pool.spawn(n, move || helper.help(n as u32 + 1));
+            }
+        };
+        let (begun, called) = (Instant::now(), Cell::new(helpers == 0));
+        run.work(0, || {
+            if !called.get() && begun.elapsed() >= WORTH_HELP {
+                called.set(true);
+                call();
+            }
+            pause.asked()
+        });
+        run.helpers.lock().wanted = false;
+        backoff::spin(|| run.helpers.lock().busy == 0);
         let mut helpers = run.helpers.lock();
-        helpers.wanted = false;
         while helpers.busy > 0 {
             if pause.asked() {
                 run.stop.store(true, Ordering::Relaxed);
@@ -325,11 +341,12 @@ impl Multiprocessors {
     }
 
     /// The program of a launch, if its code is what it was; else an empty one.
-    fn cached(&self, launch: &Launch) -> Arc<Program> {
+    fn cached(&self, launch: &Launch) -> (Arc<Program>, Option<Arc<Compiled>>) {
         let key = Self::key(launch);
+        let new = || (Arc::new(Program::new(launch.gpr_alloc)), None);
         let mut programs = self.programs.lock();
         let Some(at) = programs.iter().position(|cached| cached.key == key) else {
-            return Arc::new(Program::new(launch.gpr_alloc));
+            return new();
         };
         let current = self.ports.take(launch.instance).is_ok_and(|mut port| {
             let current = programs[at].program.is_current(&mut Code {
@@ -340,10 +357,15 @@ impl Multiprocessors {
             current
         });
         match current {
-            true => programs[at].program.clone(),
+            true => {
+                let Cached { program, code, .. } = &programs[at];
+                let compiler = self.compiler.as_ref();
+                let code = compiler.and_then(|compiler| compiler.again(code));
+                (program.clone(), code)
+            }
             false => {
                 programs.remove(at);
-                Arc::new(Program::new(launch.gpr_alloc))
+                new()
             }
         }
     }
@@ -352,9 +374,11 @@ impl Multiprocessors {
     fn remember(&self, env: &Environment) {
         let key = Self::key(&env.launch);
         let mut programs = self.programs.lock();
+        let code = env.code.as_ref().map_or_else(Weak::new, Arc::downgrade);
         let known = programs.iter().position(|cached| cached.key == key);
         if let Some(at) = known {
             if programs[at].len() == env.program.insts().len() {
+                programs[at].code = code;
                 return;
             }
             programs.remove(at);
@@ -366,7 +390,7 @@ impl Multiprocessors {
         {
             kept -= programs.remove(0).len();
         }
-        programs.push(Cached { key, program });
+        programs.push(Cached { key, program, code });
     }
 }
 
@@ -402,6 +426,7 @@ impl Run {
         }
         let base = env.launch.code_address;
         let mut program = env.program.clone();
+        let mut code = env.code.clone().filter(|_| known(&program));
         let extended = match known(&program) {
             true => Ok(()),
             false => Arc::make_mut(&mut program).extend(address, &mut Code { client, base }),
@@ -422,6 +447,9 @@ impl Run {
             let at = base.wrapping_add(address.into());
             client.read(at, &mut [0; 8])?;
         }
+        if let (None, Some(compiler)) = (&code, &self.compiler) {
+            code = compiler.code(&program);
+        }
         let constants = env.constants.clone();
         let uniform = uniform_rows(program.uniforms(), |bank, offset| {
             constants.word(client, bank.into(), offset)
@@ -431,10 +459,7 @@ impl Run {
             tids: env.tids.clone(),
             constants,
             headers: env.headers.clone(),
-            code: self
-                .compiler
-                .as_ref()
-                .and_then(|compiler| compiler.code(&program)),
+            code,
             program,
             uniform,
         });

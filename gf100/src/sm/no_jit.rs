@@ -26,6 +26,11 @@ impl Compiler {
         match *self {}
     }
 
+    /// Code that was found before.
+    pub fn again(&self, _code: &std::sync::Weak<Code>) -> Option<std::sync::Arc<Code>> {
+        match *self {}
+    }
+
     /// Makes what has become worth it.
     pub fn prepare<I: Isa>(&self, _code: &Code, _program: &Program) {
         match *self {}

@@ -112,6 +112,35 @@ pub struct Arrival {
     pub to: Pred,
 }
 
+impl Arrival {
+    /// The barrier has opened; `popc` threads had a true predicate.
+    pub fn opened(&self, popc: u32, outcome: bool, regs: &mut [Row], preds: &mut [u32; 8]) {
+        regs[usize::from(self.dst)].merge(&[popc; LANES], self.mask);
+        if self.to != Pred::TRUE {
+            let pred = &mut preds[usize::from(self.to.0 & 7)];
+            let lanes = if outcome { self.mask } else { 0 };
+            *pred = *pred & !self.mask | lanes;
+        }
+    }
+
+    /// Nobody else comes: the barrier opens at once, if it waits for no more threads than a warp
+    /// has. `false`: it does not.
+    pub fn open_alone(&self, cx: &mut Cx<'_>) -> bool {
+        if !cx.cta.alone || self.threads > LANES as u32 {
+            return false;
+        }
+        if self.mode != BarMode::Arrive {
+            let popc = self.lanes.count_ones();
+            let outcome = match self.mode {
+                BarMode::And => self.lanes == self.mask,
+                _ => popc != 0,
+            };
+            self.opened(popc, outcome, cx.regs, cx.preds);
+        }
+        true
+    }
+}
+
 /// A pair of rows: 64 bits per lane.
 #[derive(Clone, Copy)]
 struct Pair<'a> {

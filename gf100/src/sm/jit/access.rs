@@ -178,8 +178,8 @@ impl Access<'_, '_, '_> {
     }
 
     /// Goes on if the lanes' accesses are inside and aligned, else to `slow`; if they follow one
-    /// another, to `row`, if that is given.
-    fn sort(&mut self, place: &Place, slow: Block, row: Option<Block>) {
+    /// another, and all are among `needed`, to `row`, if that is given.
+    fn sort(&mut self, place: &Place, slow: Block, row: Option<Block>, needed: Option<Value>) {
         let inside = self.t.b.create_block();
         let fine = self.t.b.ins().vall_true(place.inside);
         self.t.b.ins().brif(fine, inside, &[], slow, &[]);
@@ -192,6 +192,10 @@ impl Access<'_, '_, '_> {
             let steps = self.t.vector([0, 1, 2, 3].map(|n| n * len));
             let expected = self.t.b.ins().iadd(first_all, steps);
             let follows = self.t.b.ins().icmp(IntCC::Equal, place.offsets, expected);
+            let follows = match needed {
+                None => follows,
+                Some(needed) => self.t.b.ins().band(follows, needed),
+            };
             let follows = self.t.b.ins().vall_true(follows);
             self.t.b.ins().brif(follows, aligned, &[], others, &[]);
             self.t.b.switch_to_block(aligned);
@@ -237,9 +241,10 @@ impl Access<'_, '_, '_> {
         let loaded: Vec<Value> = (0..regs)
             .map(|_| self.t.b.append_block_param(done, I32X4))
             .collect();
-        let row =
-            (self.ty == MemType::B32 && self.lanes.is_none()).then(|| self.t.b.create_block());
-        self.sort(place, slow, row);
+        // Lanes that do not execute are at offset 0: where they nevertheless fit into a row, there is
+        // memory to be read.
+        let row = (self.ty == MemType::B32).then(|| self.t.b.create_block());
+        self.sort(place, slow, row, None);
         let values = self.gather(place);
         self.t.b.ins().jump(done, &arguments(&values));
         if let Some(row) = row {
@@ -297,9 +302,8 @@ impl Access<'_, '_, '_> {
             .collect();
         let (slow, done) = (self.t.b.create_block(), self.t.b.create_block());
         self.t.b.set_cold_block(slow);
-        let row =
-            (self.ty == MemType::B32 && self.lanes.is_none()).then(|| self.t.b.create_block());
-        self.sort(place, slow, row);
+        let row = (self.ty == MemType::B32).then(|| self.t.b.create_block());
+        self.sort(place, slow, row, self.lanes);
         self.scatter(place, &data);
         self.t.b.ins().jump(done, &[]);
         if let Some(row) = row {

@@ -231,6 +231,7 @@ unsafe extern "sysv64" fn step<I: Isa>(frame: *mut Frame, at: u32) -> u32 {
     let run = unsafe { &mut *frame.cast::<Run<'_, '_, I>>() };
     match exec::one(run.isa, run.cx, run.insts, at) {
         Ok(()) => GO_ON,
+        Err(Halt::Barrier(arrival)) if arrival.open_alone(run.cx) => GO_ON,
         Err(halt) => {
             run.halt = Some(halt);
             HALTED

@@ -21,7 +21,7 @@ mod vector;
 use std::{
     mem,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -116,6 +116,17 @@ impl Compiler {
         Some(code)
     }
 
+    /// Code that was found before, unless it was given up since.
+    pub fn again(&self, code: &Weak<Code>) -> Option<Arc<Code>> {
+        let mut programs = self.programs.lock();
+        let at = programs
+            .iter()
+            .position(|known| std::ptr::eq(Arc::as_ptr(known), code.as_ptr()))?;
+        let code = programs.remove(at);
+        programs.push(code.clone());
+        Some(code)
+    }
+
     /// Makes what has become worth it.
     pub fn prepare<I: Isa>(&self, code: &Code, program: &Program) {
         let patience = self.patience * code.insts.len() as u64;
@@ -156,6 +167,7 @@ impl Compiler {
             instructions = program.insts().len(),
             bytes = bytes.len(),
             full,
+            interpreted = ?plan::interpreted(program),
             "Compiled"
         );
         loop {

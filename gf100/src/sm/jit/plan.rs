@@ -1,6 +1,6 @@
 //! What is known of a program before it is translated: where blocks start, how instructions are done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{access, alu, frame::NOWHERE, liveness::Liveness};
 use crate::sm::{
@@ -89,6 +89,17 @@ pub fn ends_block(i: &Inst) -> bool {
         _ => true,
     };
     flow || i.join
+}
+
+/// The names of the instructions that are left to the interpreter, and how often each is there.
+pub fn interpreted(program: &Program) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for i in program.insts().iter().filter(|i| way(i) == Way::Step) {
+        let name = format!("{:?}", i.exec);
+        let name: String = name.chars().take_while(|&c| c != ' ' && c != '{').collect();
+        *counts.entry(name).or_insert(0) += 1;
+    }
+    counts
 }
 
 /// How an instruction is done.

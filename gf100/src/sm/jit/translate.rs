@@ -451,11 +451,12 @@ impl Translator<'_> {
         let active = (!self.full).then(|| self.active());
         let kept_masks: Vec<Set> = masks.iter().copied().filter(|m| kept & m != 0).collect();
 
-        let (header, done) = (self.b.create_block(), self.b.create_block());
+        let [header, latch, done] = [(); 3].map(|()| self.b.create_block());
         let at = self.b.append_block_param(header, I64);
         let mut sums = Vec::new();
         for _ in &kept_masks {
             sums.push(self.b.append_block_param(header, I32));
+            self.b.append_block_param(latch, I32);
             self.b.append_block_param(done, I32);
         }
         let zero = self.b.ins().iconst(I64, 0);
@@ -464,6 +465,19 @@ impl Translator<'_> {
         arguments.extend(kept_masks.iter().map(|_| BlockArg::Value(none)));
         self.b.ins().jump(header, &arguments);
         self.b.switch_to_block(header);
+        if let Some(active) = active {
+            // A group without an active lane has nothing to do.
+            let first = self.b.ins().ushr_imm_u(at, 2);
+            let first = self.b.ins().ireduce(I32, first);
+            let own = self.b.ins().ushr(active, first);
+            let own = self.b.ins().band_imm_u(own, (1 << GROUP) - 1);
+            let (some, none) = (self.b.create_block(), self.b.create_block());
+            self.b.ins().brif(own, some, &[], none, &[]);
+            self.b.switch_to_block(none);
+            let same: Vec<_> = sums.iter().map(|&sum| BlockArg::Value(sum)).collect();
+            self.b.ins().jump(latch, &same);
+            self.b.switch_to_block(some);
+        }
         let mut group = Group::new(self, at, old.clone(), active);
         for (&at, way) in places.iter().zip(&ways) {
             let i = self.inst(at);
@@ -485,6 +499,10 @@ impl Translator<'_> {
             let sum = self.b.ins().bor(sum, bits);
             arguments.push(BlockArg::Value(sum));
         }
+        self.b.ins().jump(latch, &arguments);
+        self.b.switch_to_block(latch);
+        let sums = self.b.block_params(latch).to_vec();
+        let arguments: Vec<_> = sums.into_iter().map(BlockArg::Value).collect();
         let next = self.b.ins().iadd_imm_s(at, GROUP_BYTES);
         let more = self
             .b
