@@ -71,8 +71,70 @@ pub struct Guarded {
     patience: Patience,
     times: PageTimes,
     pages: Mutex<Pages>,
-    /// Pages whose stores are to trap, as bits.
-    traps: Box<[AtomicU64]>,
+    /// Pages whose stores are to trap.
+    traps: Bits,
+    /// Strict pages, and the latest epoch since which one is: about these, nobody need look further.
+    strict: Bits,
+    latest: AtomicU64,
+    /// Strict pages that somebody asked about since the last round.
+    asked: Bits,
+}
+
+/// A bit for each page.
+#[derive(Debug)]
+struct Bits(Box<[AtomicU64]>);
+
+impl Bits {
+    fn new(pages: u64) -> Self {
+        let words = pages.div_ceil(64);
+        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn len(&self) -> u64 {
+        64 * self.0.len() as u64
+    }
+
+    fn get(&self, page: u64) -> bool {
+        let word = self.0.get((page / 64) as usize);
+        word.is_some_and(|word| word.load(Ordering::Acquire) >> (page % 64) & 1 != 0)
+    }
+
+    fn set(&self, page: u64, value: bool) {
+        let Some(word) = self.0.get((page / 64) as usize) else {
+            return;
+        };
+        let bit = 1 << (page % 64);
+        match value {
+            true => word.fetch_or(bit, Ordering::AcqRel),
+            false => word.fetch_and(!bit, Ordering::AcqRel),
+        };
+    }
+
+    /// The words, by their place, with the 64 pages from `first` on, and their `mask` there.
+    fn places(first: u64, mask: u64) -> [(u64, u64); 2] {
+        let shift = first % 64;
+        let above = mask.checked_shr(64 - shift as u32).unwrap_or(0);
+        [(first / 64, mask << shift), (first / 64 + 1, above)]
+    }
+
+    /// Whether all of `mask` of the 64 pages from `first` on are set.
+    fn all(&self, first: u64, mask: u64) -> bool {
+        Self::places(first, mask).into_iter().all(|(place, mask)| {
+            let word = self.0.get(place as usize);
+            mask == 0 || word.is_some_and(|word| !word.load(Ordering::Acquire) & mask == 0)
+        })
+    }
+
+    /// Sets them.
+    fn set_all(&self, first: u64, mask: u64) {
+        for (place, mask) in Self::places(first, mask) {
+            if let Some(word) = self.0.get(place as usize)
+                && !word.load(Ordering::Relaxed) & mask != 0
+            {
+                word.fetch_or(mask, Ordering::AcqRel);
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -84,28 +146,16 @@ struct Pages {
 impl Guarded {
     /// Video memory of `len` bytes, of which nothing is known to be a table.
     pub fn new(len: u64, patience: Patience) -> Self {
-        let words = (len >> PAGE_SHIFT).div_ceil(64);
+        let bits = || Bits::new(len >> PAGE_SHIFT);
         Self {
             patience,
             times: PageTimes::new(len),
             pages: Mutex::default(),
-            traps: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            traps: bits(),
+            strict: bits(),
+            latest: AtomicU64::new(0),
+            asked: bits(),
         }
-    }
-
-    fn is_there(&self, page: u64) -> bool {
-        page / 64 < self.traps.len() as u64
-    }
-
-    fn set_trap(&self, page: u64, traps: bool) {
-        let Some(word) = self.traps.get((page / 64) as usize) else {
-            return;
-        };
-        let bit = 1 << (page % 64);
-        match traps {
-            true => word.fetch_or(bit, Ordering::AcqRel),
-            false => word.fetch_and(!bit, Ordering::AcqRel),
-        };
     }
 }
 
@@ -120,6 +170,10 @@ impl WriteTracker for Guarded {
         };
         let first = address >> PAGE_SHIFT;
         let marked = self.times.written(at, asked, since);
+        if since.0 > self.latest.load(Ordering::Acquire) && self.strict.all(first, asked) {
+            self.asked.set_all(first, asked);
+            return marked;
+        }
         let mut pages = self.pages.lock();
         let mut written = 0;
         let mut rest = asked;
@@ -128,7 +182,7 @@ impl WriteTracker for Guarded {
             rest &= rest - 1;
             let bit = 1 << n;
             let number = first.saturating_add(n.into());
-            if !self.is_there(number) {
+            if number >= self.traps.len() {
                 written |= bit;
                 continue;
             }
@@ -176,9 +230,7 @@ impl WriteTracker for Guarded {
 
     #[inline]
     fn traps(&self, address: u64) -> bool {
-        let page = address >> PAGE_SHIFT;
-        let word = self.traps.get((page / 64) as usize);
-        word.is_some_and(|word| word.load(Ordering::Acquire) >> (page % 64) & 1 != 0)
+        self.traps.get(address >> PAGE_SHIFT)
     }
 
     fn settle(&self) -> Option<Round> {
@@ -186,7 +238,11 @@ impl WriteTracker for Guarded {
         let round = Round(pages.round.0 + 1);
         let mut changed = false;
         pages.by_number.retain(|&number, page| {
-            page.idle += 1;
+            page.idle = match self.asked.get(number) {
+                true => 0,
+                false => page.idle + 1,
+            };
+            self.asked.set(number, false);
             let stays = page.idle <= FORGOTTEN;
             let busy = self.patience.stores.is_some_and(|most| page.stores > most);
             page.stores = 0;
@@ -200,7 +256,9 @@ impl WriteTracker for Guarded {
                 changed = true;
                 page.quiet = 0;
                 page.side = side;
-                self.set_trap(number, side != Side::Relaxed);
+                // Nobody relies on traps that are about to go.
+                self.strict.set(number, false);
+                self.traps.set(number, side != Side::Relaxed);
             }
             stays
         });
@@ -212,9 +270,11 @@ impl WriteTracker for Guarded {
         let mut pages = self.pages.lock();
         // A sync that begins from here on has a later epoch.
         let now = self.times.now();
-        for page in pages.by_number.values_mut() {
+        self.latest.fetch_max(now.0, Ordering::AcqRel);
+        for (&number, page) in &mut pages.by_number {
             if matches!(page.side, Side::Arming(since) if since <= round) {
                 page.side = Side::Strict(now);
+                self.strict.set(number, true);
             }
         }
     }
