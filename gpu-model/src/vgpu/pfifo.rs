@@ -353,9 +353,26 @@ impl VirtualGpu {
         ] {
             if range.start < range.end {
                 let bytes = &block[range.start as usize..range.end as usize];
-                self.host.vram().write(to + range.start, bytes);
-                self.counters.add_block_bytes(bytes.len() as u64);
+                self.write_words(to + range.start, bytes);
             }
+        }
+    }
+
+    /// Makes a part of a shadow instance block, in whole words, that of the guest: most words of most
+    /// blocks are 0 and were so before. The card has stored to it meanwhile, so it is looked at.
+    fn write_words(&self, to: u64, bytes: &[u8]) {
+        let vram = self.host.vram();
+        let mut there: Block = [0; instance::SIZE as usize];
+        let there = &mut there[..bytes.len()];
+        vram.read(to, there);
+        let words = there.chunks(4).zip(bytes.chunks(4));
+        for (at, (_, new)) in (to..)
+            .step_by(4)
+            .zip(words)
+            .filter(|(_, (old, new))| old != new)
+        {
+            vram.write(at, new);
+            self.counters.add_block_bytes(new.len() as u64);
         }
     }
 
