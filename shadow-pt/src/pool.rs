@@ -7,6 +7,10 @@ const MIN_SHIFT: u32 = 12;
 /// Block sizes: 4 KiB to 256 KiB, a full table of small pages.
 const ORDERS: usize = 7;
 
+/// Entries of a page, of which bit n is that of entry n.
+const WORDS: usize = 8;
+pub(crate) type Filled = [u64; WORDS];
+
 /// The VM's memory for shadow tables is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("The VM's memory for shadow page tables is used up")]
@@ -40,14 +44,15 @@ impl Retired {
 
 /// The video memory in which one VM's shadow tables live: its size is the VM's quota.
 ///
-/// A buddy allocator, as all tables are powers of two. It remembers which pages hold nothing but
-/// zeros: most of a table is empty, and what is empty already need not be written.
+/// A buddy allocator, as all tables are powers of two. It remembers which entries of free blocks may
+/// hold something: most of a table is empty, and what is empty already need not be written.
 #[derive(Debug)]
 pub struct TablePool {
     base: u64,
     len: u64,
-    /// By page, it holds zeros only, whoever has it.
-    blank: Box<[bool]>,
+    /// By page, the entries that may hold something; of a block in use, those that did when it was
+    /// taken.
+    filled: Box<[Filled]>,
     used: u64,
     /// By order, the free blocks by their number.
     free: [BTreeSet<u64>; ORDERS],
@@ -78,7 +83,7 @@ impl TablePool {
         Self {
             base,
             len: pages << MIN_SHIFT,
-            blank: vec![false; pages as usize].into(),
+            filled: vec![[!0; WORDS]; pages as usize].into(),
             used: 0,
             free,
             releases: 0,
@@ -92,21 +97,30 @@ impl TablePool {
     /// As [`TablePool::new`].
     pub fn cleared(base: u64, len: u64) -> Self {
         let mut pool = Self::new(base, len);
-        pool.blank.fill(true);
+        pool.filled.fill([0; WORDS]);
         pool
     }
 
-    /// Whether the page at `address`, of a block of this pool, holds zeros only.
-    pub(crate) fn is_blank(&self, address: u64) -> bool {
+    /// The entries that may hold something, of the page at `address`, of a block that was just taken.
+    pub(crate) fn filled(&self, address: u64) -> Filled {
         let page = address.wrapping_sub(self.base) >> MIN_SHIFT;
-        self.blank.get(page as usize).is_some_and(|blank| *blank)
+        let filled = self.filled.get(page as usize);
+        filled.copied().unwrap_or([!0; WORDS])
     }
 
-    /// The page at `address` has been written, and holds zeros only, or may hold others.
-    pub(crate) fn set_blank(&mut self, address: u64, blank: bool) {
+    /// Whether the first entries of the page at `address` may hold something, before its block is
+    /// released.
+    pub(crate) fn set_filled(&mut self, address: u64, entries: impl Iterator<Item = bool>) {
         let page = address.wrapping_sub(self.base) >> MIN_SHIFT;
-        if let Some(page) = self.blank.get_mut(page as usize) {
-            *page = blank;
+        let Some(filled) = self.filled.get_mut(page as usize) else {
+            return;
+        };
+        for (n, holds) in entries.enumerate().take(64 * WORDS) {
+            let bit = 1 << (n % 64);
+            match holds {
+                true => filled[n / 64] |= bit,
+                false => filled[n / 64] &= !bit,
+            }
         }
     }
 

@@ -6,7 +6,8 @@ use std::mem;
 use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Geometry, Pde, SMALL_SHIFT, TablePointer};
 
 use crate::pool::Block;
-use crate::table::{CHUNK, Table, TableKey, WrittenPages, read_words, words};
+use crate::table::{CHUNK, Differences, Table, TableKey, WrittenPages};
+use crate::table::{read_words, what_is_there, words};
 use crate::{CardTables, Epoch, GuestAddress, GuestTables, PoolExhausted, Report, Retired};
 use crate::{TablePool, Translation, WriteTracker};
 
@@ -91,9 +92,10 @@ impl Shadow {
         let directory = vm.pool.allocate(count * ENTRY_SIZE)?;
         for first in (0..count).step_by(CHUNK) {
             let page = directory.address + first * ENTRY_SIZE;
-            if !vm.pool.is_blank(page) {
-                vm.memory.write_block(page, &[0; CHUNK]);
-                vm.pool.set_blank(page, true);
+            let there = what_is_there(&vm.pool.filled(page), &[0; CHUNK]);
+            for run in Differences::new(&there, &[0; CHUNK]) {
+                let at = page + run.start as u64 * ENTRY_SIZE;
+                vm.memory.write_block(at, &[0; CHUNK][run]);
             }
         }
         Ok(Self {
@@ -167,6 +169,10 @@ impl Shadow {
     /// The end of the address space, to which no channel leads any more: all its memory, of `pool`,
     /// to be released after a TLB flush.
     pub fn close(self, pool: &mut TablePool) -> Retired {
+        for (page, slots) in (0..).zip(self.slots.chunks(CHUNK)) {
+            let at = self.directory.address + page * CHUNK as u64 * ENTRY_SIZE;
+            pool.set_filled(at, slots.iter().map(|tables| *tables != [NONE; 2]));
+        }
         let tables = self.tables.into_iter().flatten();
         let tables = tables.map(|table| table.leave(pool));
         Retired(tables.chain([self.directory]).collect())
@@ -178,7 +184,6 @@ impl Shadow {
     {
         for index in 0..self.seen.len() {
             let offset = index as u64 * ENTRY_SIZE;
-            vm.pool.set_blank(self.directory.address + offset, false);
             let old = self.entry(index);
             if index < self.readable {
                 let entry = read_words(vm.memory, self.guest.offset(offset), report);
@@ -300,8 +305,6 @@ impl Shadow {
     ) {
         let at = self.directory.address + first as u64 * ENTRY_SIZE;
         vm.memory.write_block(at, entries);
-        // The entries of a call are in one page.
-        vm.pool.set_blank(at, entries == [0; CHUNK]);
         report.pdes_written += entries.len() as u64;
         report.words_written += 2 * entries.len() as u64;
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use mmio::layout::pagetable::ENTRY_SIZE;
 
-use crate::pool::{Block, TablePool};
+use crate::pool::{Block, Filled, TablePool};
 use crate::{CardTables, Epoch, GuestAddress, GuestTables, Rejected, Report, Translation};
 use crate::{Vm, WriteTracker};
 
@@ -61,9 +61,6 @@ impl Table {
         M: GuestTables + CardTables + ?Sized,
     {
         let shift = self.key.shift;
-        for page in self.pages() {
-            vm.pool.set_blank(page, false);
-        }
         for (index, seen) in self.seen.iter_mut().enumerate() {
             let offset = index as u64 * ENTRY_SIZE;
             let old = vm.policy.shadow(*seen, shift, &mut Rejected::default());
@@ -107,22 +104,16 @@ impl Table {
             vm.memory.write_block(at, shadow);
             report.ptes_written += shadow.len() as u64;
             report.words_written += 2 * shadow.len() as u64;
-            vm.pool.set_blank(at, shadow == [0; CHUNK]);
         }
         self.fresh = false;
     }
 
-    /// Writes all entries that are not there yet: nothing leads here so far, and where the memory is
-    /// blank only those are written that are not empty.
-    fn fill<M>(
-        &mut self,
-        vm: &mut Vm<'_, M>,
-        [now, blank]: &mut [[u64; CHUNK]; 2],
-        report: &mut Report,
-    ) where
+    /// Writes all entries that are not there yet: nothing leads here so far, and of empty ones only
+    /// those are written that may hold something.
+    fn fill<M>(&mut self, vm: &mut Vm<'_, M>, [now, _]: &mut [[u64; CHUNK]; 2], report: &mut Report)
+    where
         M: GuestTables + CardTables + ?Sized,
     {
-        blank.fill(0);
         for (n, seen) in self.seen.chunks_mut(CHUNK).enumerate() {
             let offset = (n * CHUNK) as u64 * ENTRY_SIZE;
             let readable = self.readable.saturating_sub(n * CHUNK).min(seen.len());
@@ -131,19 +122,13 @@ impl Table {
             let shadow = &mut now[..seen.len()];
             translate(vm.policy, seen, self.key.shift, shadow, report);
             let page = self.block.address + offset;
-            let mut write = |run: Range<usize>| {
+            let there = what_is_there(&vm.pool.filled(page), shadow);
+            for run in Differences::new(&there[..shadow.len()], shadow) {
                 let at = page + run.start as u64 * ENTRY_SIZE;
                 vm.memory.write_block(at, &shadow[run.clone()]);
                 report.ptes_written += run.len() as u64;
                 report.words_written += 2 * run.len() as u64;
-            };
-            match vm.pool.is_blank(page) {
-                true => Differences::new(&blank[..seen.len()], shadow).for_each(&mut write),
-                false => write(0..seen.len()),
             }
-            let still = vm.pool.is_blank(page) || seen.len() == CHUNK;
-            vm.pool
-                .set_blank(page, still && shadow.iter().all(|entry| *entry == 0));
         }
         self.fresh = false;
     }
@@ -155,12 +140,12 @@ impl Table {
         (first..first + bytes).step_by(CHUNK * ENTRY_SIZE as usize)
     }
 
-    /// The table is in use no more: what is empty of it may be known to be so.
+    /// The table is in use no more: it is known what of it may hold something.
     pub(crate) fn leave(self, pool: &mut TablePool) -> Block {
-        for (page, seen) in self.pages().zip(self.seen.chunks(CHUNK)) {
-            // An empty entry of the guest is an empty one of the shadow.
-            if !self.fresh && seen == [0; CHUNK] {
-                pool.set_blank(page, true);
+        if !self.fresh {
+            for (page, seen) in self.pages().zip(self.seen.chunks(CHUNK)) {
+                // An empty entry of the guest is an empty one of the shadow.
+                pool.set_filled(page, seen.iter().map(|entry| *entry != 0));
             }
         }
         self.block
@@ -196,11 +181,22 @@ impl Table {
                 vm.memory.write_block(at, entries);
                 report.ptes_written += run.len() as u64;
                 report.words_written += 2 * run.len() as u64;
-                vm.pool.set_blank(at, false);
             }
             seen.copy_from_slice(now);
         }
     }
+}
+
+/// Entries of memory of which is known which may hold something; those that do are like none of
+/// `wanted`.
+pub(crate) fn what_is_there(filled: &Filled, wanted: &[u64]) -> [u64; CHUNK] {
+    let mut there = [0; CHUNK];
+    for (n, (there, wanted)) in there.iter_mut().zip(wanted).enumerate() {
+        if filled[n / 64] >> (n % 64) & 1 != 0 {
+            *there = !wanted;
+        }
+    }
+    there
 }
 
 /// Reads a guest's entries in one block, if there are any.
@@ -243,14 +239,14 @@ fn translate(
 }
 
 /// The runs of entries that differ between two versions of a page, nearby ones as one.
-struct Differences<'a> {
+pub(crate) struct Differences<'a> {
     old: &'a [u64],
     new: &'a [u64],
     next: usize,
 }
 
 impl<'a> Differences<'a> {
-    fn new(old: &'a [u64], new: &'a [u64]) -> Self {
+    pub(crate) fn new(old: &'a [u64], new: &'a [u64]) -> Self {
         // Mostly all are the same, which is known fastest of the whole.
         let next = if old == new { new.len() } else { 0 };
         Self { old, new, next }

@@ -39,6 +39,8 @@ enum Step {
     Fill { page: u64, value: u64 },
     /// Flushes.
     Sync(Algorithm),
+    /// Ends the address space, and begins another one with the same directory.
+    Again,
 }
 
 /// Pages around the ends of the VM's memory and of its hole, and any.
@@ -91,6 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(slot, large, small, span)| Step::Directory { slot, large, small, span }),
         1 => (0..PAGES, value()).prop_map(|(page, value)| Step::Fill { page, value }),
         3 => algorithm().prop_map(Step::Sync),
+        1 => Just(Step::Again),
     ]
 }
 
@@ -130,7 +133,7 @@ fn apply(rig: &mut Rig, directory: GuestAddress, step: &Step) {
                 );
             }
         }
-        Step::Sync(_) => (),
+        Step::Sync(_) | Step::Again => (),
     }
 }
 
@@ -167,12 +170,20 @@ proptest! {
         let mut shadow = rig.shadow(at);
         for step in steps.iter().chain([&Step::Sync(last)]) {
             apply(&mut rig, at, step);
-            if let Step::Sync(algorithm) = *step {
-                rig.sync(&mut shadow, algorithm);
-                match shadow.is_starved() {
-                    false => check(&mut rig, &shadow),
-                    true => check_isolation(&rig, &shadow),
+            match *step {
+                Step::Sync(algorithm) => {
+                    rig.sync(&mut shadow, algorithm);
+                    match shadow.is_starved() {
+                        false => check(&mut rig, &shadow),
+                        true => check_isolation(&rig, &shadow),
+                    }
                 }
+                Step::Again => {
+                    let retired = shadow.close(&mut rig.pool);
+                    rig.pool.release(retired);
+                    shadow = rig.shadow(at);
+                }
+                _ => {}
             }
         }
         let retired = shadow.close(&mut rig.pool);
