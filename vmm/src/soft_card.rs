@@ -17,6 +17,25 @@ use crate::gpu::HostCard;
 const MSI_CONTROL: u64 = 0x6a;
 const MSI_ENABLE: u16 = 1;
 
+/// What executes the programs of a software card's SMs, as an option.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sm {
+    /// Instruction by instruction.
+    Interpreter,
+    /// Machine code of the host, where the host can run it.
+    #[default]
+    Jit,
+}
+
+impl From<Sm> for gf100::sm::Engine {
+    fn from(sm: Sm) -> Self {
+        match sm {
+            Sm::Interpreter => Self::Interpreter,
+            Sm::Jit => Self::JIT,
+        }
+    }
+}
+
 /// What the card's work costs, as options.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct CardCost {
@@ -33,6 +52,10 @@ pub struct CardCost {
     /// takes.
     #[arg(long, value_name = "FACTOR", default_value_t = 0)]
     slow_motion: u32,
+
+    /// What executes the programs of a software card's SMs.
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t)]
+    sm: Sm,
 }
 
 impl CardCost {
@@ -42,6 +65,7 @@ impl CardCost {
             pcie_read: Duration::from_nanos(self.pcie_read_ns),
             pcie_write: Duration::from_nanos(self.pcie_write_ns),
             slow_motion: self.slow_motion,
+            engine: self.sm.into(),
             ..gf100::Config::quadro_6000(vram)
         }
     }

@@ -10,6 +10,10 @@ use parking_lot::Mutex;
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// Threads that run CTAs at most, the one that calls included: about as many as the largest board has
+/// multiprocessors. A grid that is paused keeps the registers of one CTA for each.
+const MOST: usize = 16;
+
 /// As many threads as the host runs at once, less the one that calls. They end with the pool.
 pub struct Pool {
     workers: Vec<Mutex<Sender<Job>>>,
@@ -19,6 +23,7 @@ impl Pool {
     /// A pool for this host. Threads that the host does not grant are done without.
     pub fn new() -> Self {
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = threads.min(MOST);
         let workers = (1..threads)
             .filter_map(|n| {
                 let (sender, jobs) = mpsc::channel::<Job>();

@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 
 use crate::rootfs::Rootfs;
 use crate::size::Size;
+use crate::soft_card::Sm;
 
 /// The library with the card, beside this program.
 const LIBRARY: &str = "libgf100_drm.so";
@@ -17,6 +18,7 @@ const LIBRARY: &str = "libgf100_drm.so";
 const VRAM_MIB: &str = "GF100_VRAM_MIB";
 const TIMEOUT: &str = "GF100_TIMEOUT";
 const TREE: &str = "GF100_TREE";
+const ENGINE: &str = "GF100_SM";
 /// Variables that a user's own values override.
 const DEFAULTS: [(&str, &str); 2] = [
     // OpenCL on nouveau is opt-in.
@@ -46,6 +48,10 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
 
+    /// What executes the programs of the card's SMs.
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t)]
+    sm: Sm,
+
     /// The library with the card [default: libgf100_drm.so beside this program].
     #[arg(long, value_name = "PATH")]
     library: Option<PathBuf>,
@@ -74,6 +80,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     command.env(VRAM_MIB, (args.vram.bytes() >> 20).to_string());
     command.env(TIMEOUT, args.timeout.to_string());
     command.env(TREE, tree.path());
+    command.env(ENGINE, gf100::sm::Engine::from(args.sm).to_string());
     for (name, value) in DEFAULTS {
         if env::var_os(name).is_none() {
             command.env(name, value);
@@ -125,12 +132,22 @@ fn exit_code(code: Option<i32>, signal: Option<i32>) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
     fn a_signal_is_an_exit_code_of_its_own() {
         assert_eq!(exit_code(Some(3), None), ExitCode::from(3));
         assert_eq!(exit_code(None, Some(6)), ExitCode::from(134));
+    }
+
+    #[test]
+    fn the_library_understands_every_engine() {
+        for sm in Sm::value_variants() {
+            let engine = gf100::sm::Engine::from(*sm);
+            assert_eq!(engine.to_string().parse(), Ok(engine));
+        }
     }
 
     #[test]
