@@ -172,7 +172,7 @@ pub fn enter(sandbox: Sandbox, mode: SeccompMode) -> Result<(), SeccompError> {
         SeccompMode::Off => return Ok(()),
     };
     if sandbox == Sandbox::Process {
-        bound_arenas();
+        keep_allocator_from_files();
         register_signal_handler(libc::SIGSYS, report_violation)
             .map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
     }
@@ -186,18 +186,27 @@ pub fn enter(sandbox: Sandbox, mode: SeccompMode) -> Result<(), SeccompError> {
     Ok(apply_filter(&program)?)
 }
 
-/// Says how many arenas the allocator may have at most, which is what it would choose. Left alone, it
-/// counts the processors when some thread needs the ninth one, by a file of the system; and that may
-/// be a thread that must not open files.
+/// Largest block of memory that the allocator takes from its arenas.
+const LARGE_BLOCK: libc::c_int = 1 << 20;
+
+/// Keeps the allocator from opening files of the system, as it does in whatever thread comes first: to
+/// count the processors when it needs the ninth arena, and to ask how the kernel commits memory when it
+/// shrinks one for the first time. So the number of arenas is set, to what it would choose, and they
+/// are not shrunk.
 ///
-/// Source: glibc `malloc/arena.c arena_get2`.
-fn bound_arenas() {
+/// Source: glibc `malloc/arena.c arena_get2, shrink_heap`; `mallopt(3)`.
+fn keep_allocator_from_files() {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let most = libc::c_int::try_from(8 * processors).unwrap_or(libc::c_int::MAX);
-    // SAFETY: the call takes two numbers. Where it is refused, things are as they were.
     #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, most);
+    for (parameter, value) in [
+        (libc::M_ARENA_MAX, most),
+        (libc::M_TRIM_THRESHOLD, -1),
+        // What is said of one of them ends their adjustment: this is about where it would end.
+        (libc::M_MMAP_THRESHOLD, LARGE_BLOCK),
+    ] {
+        // SAFETY: the call takes two numbers. Where it is refused, things are as they were.
+        unsafe { libc::mallopt(parameter, value) };
     }
 }
 
@@ -323,9 +332,9 @@ mod tests {
     }
 
     #[test]
-    fn threads_without_files_find_arenas_for_their_memory() {
-        bound_arenas();
-        // Each holds its arena until all have one.
+    fn threads_without_files_take_memory_and_give_it_back() {
+        keep_allocator_from_files();
+        // Each keeps its arena until all have one.
         let ready = std::sync::Barrier::new(20);
         thread::scope(|scope| {
             for _ in 0..20 {
@@ -338,8 +347,9 @@ mod tests {
                     );
                     let program: BpfProgram = filter.unwrap().try_into().unwrap();
                     apply_filter(&program).unwrap();
-                    std::hint::black_box(vec![0u8; 100]);
+                    let blocks: Vec<_> = (0..20).map(|_| vec![1u8; 100 << 10]).collect();
                     ready.wait();
+                    drop(std::hint::black_box(blocks));
                 });
             }
         });
