@@ -250,8 +250,18 @@ fn neighbours() {
     );
     for (name, address, value) in cases {
         let [alone, other, stranger] = beside(address, value);
-        let ratio = other / stranger;
-        println!("{name:16} {alone:9.1} {other:13.1} {stranger:22.1} {ratio:6.2}");
+        // A doorbell ends in the card's PFIFO, which takes one at a time: there may be no round in which
+        // both machines had their turns.
+        let shown = |value: f64| match value.is_finite() {
+            true => format!("{value:.1}"),
+            false => "-".into(),
+        };
+        let ratio = match other.is_finite() && stranger.is_finite() {
+            true => format!("{:.2}", other / stranger),
+            false => "-".into(),
+        };
+        let [alone, other, stranger] = [alone, other, stranger].map(shown);
+        println!("{name:16} {alone:>9} {other:>13} {stranger:>22} {ratio:>6}");
     }
 }
 
