@@ -84,12 +84,12 @@ pub fn machine(
     Ok(machine)
 }
 
-/// The command with which the outer machine runs the guest on `gpu`, in `mode` and with further
-/// `options`; at its end it says what that took.
-pub fn run_guest(gpu: &str, mode: &str, options: &str) -> String {
+/// The command with which the outer machine runs the guest on `gpu`, in `mode`, with further
+/// `words` for its kernel and further `options`; at its end it says what that took.
+pub fn run_guest(gpu: &str, mode: &str, words: &str, options: &str) -> String {
     format!(
-        "gpuvm run --kernel {KERNEL} --initrd {INITRAMFS} --cmdline '{PARAMETERS}' --memory 512M \
-         --gpu {gpu} --mode {mode} {options} --stats"
+        "gpuvm run --kernel {KERNEL} --initrd {INITRAMFS} --cmdline '{PARAMETERS} {words}' \
+         --memory 512M --gpu {gpu} --mode {mode} {options} --stats"
     )
 }
 

@@ -137,8 +137,13 @@ pub const CASES: &[Case] = &[
         run: gputest::soak,
     },
     Case {
-        name: "vmm",
+        name: "vmm-quick",
         about: "gpuvm run boots stock guests on KVM, with the whole card and with a virtual GPU",
+        run: vmm::quick,
+    },
+    Case {
+        name: "vmm",
+        about: "what works on the card works in guests of gpuvm run, whole and as a virtual GPU",
         run: vmm::run,
     },
     Case {

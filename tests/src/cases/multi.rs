@@ -15,7 +15,7 @@ const VRAM_MIB: u32 = 128;
 /// What the guests of the operator do: they copy and check until somebody ends them.
 const WORK: &str = "
 pass=0
-while gputest copy/ce0-sizes sync/release >/tmp/pass; do
+while gputest --patience 20 copy/ce0-sizes sync/release >/tmp/pass; do
     pass=$((pass + 1))
     echo pass $pass
 done
@@ -23,11 +23,12 @@ cat /tmp/pass
 ";
 
 /// Cases for guests that come to their end.
-const CASES: &str = "params channel/create copy/ce0-sizes sync/release";
+const CASES: &str = "--patience 20 params channel/create copy/ce0-sizes sync/release";
 
-/// What the operator's steps have in common. Nothing of it depends on how fast the guests are.
+/// What the operator's steps have in common. Nothing of it depends on how fast the guests are, which
+/// under emulation beside others may take minutes for a pass.
 const OPERATOR: &str = r#"
-die() { echo "FAIL $*"; exit 1; }
+die() { tail -n 3 /tmp/consoles/*.log; echo "FAIL $*"; exit 1; }
 ctl() { gpuvm ctl /tmp/control "$@"; }
 passes() { grep -c '^pass ' /tmp/consoles/$1.log; }
 # until WHAT COMMAND...: waits until the command succeeds.
@@ -146,7 +147,7 @@ const VMLINUX: &str = "/guest/vmlinux";
 /// Two guests that are alike share a card under a scheduler, while an operator watches, holds, and
 /// ends them; then two that differ, as files describe them, come to their ends by themselves, one of
 /// them booted from an ELF file where the testbed has one, the other with a disk of its host; and
-/// one resets itself.
+/// some end otherwise, or do not begin.
 pub fn run(context: &Context<'_>) -> Result<String> {
     let (testbed, kernel) = (context.testbed, context.kernel);
     let modules = ["nouveau", "virtio_pci", "virtio_blk", "virtio_rng"];
@@ -182,7 +183,7 @@ pub fn run(context: &Context<'_>) -> Result<String> {
             .push(Step::new(name, format!("{OPERATOR}{script}")));
     }
     machine.steps.push(Step::new("files", files(large)));
-    machine.steps.push(Step::new("reset", reset()));
+    machine.steps.push(Step::new("endings", endings()));
     let outcome = machine.run(context.session, context.testbed, &context.artefacts)?;
 
     let steps = STEPS.iter().map(|(name, _)| *name);
@@ -192,7 +193,7 @@ pub fn run(context: &Context<'_>) -> Result<String> {
     outcome
         .step("files")
         .context("With guests that files describe")?;
-    outcome.step("reset")?;
+    outcome.step("endings")?;
     let inner = |name: &str| -> Vec<&StepResult> {
         let steps = outcome.steps.iter();
         steps.filter(|step| step.name == name).collect()
@@ -261,13 +262,29 @@ END
     )
 }
 
-/// A guest that resets itself, which is told apart from one that switches itself off.
-fn reset() -> String {
+/// A guest that resets itself is told apart from one that switches itself off, from one that is told
+/// to reset by a triple fault, from one whose kernel is not whole, and from one for which the host
+/// has no memory.
+fn endings() -> String {
     format!(
-        "gpuvm run --kernel {} --initrd {RESETS} --cmdline '{}' --memory 256M --on-reset exit \
-            >/dev/null
-        [ $? = 3 ]",
-        nested::KERNEL,
-        nested::PARAMETERS,
+        "run() {{
+            gpuvm run --initrd {RESETS} --on-reset exit \"$@\" >/dev/null 2>/tmp/why
+            status=$?
+        }}
+        is() {{ [ $status = $1 ] || {{ echo \"FAIL status $status, not $1\"; cat /tmp/why; exit 1; }}; }}
+        says() {{ grep -q \"$1\" /tmp/why || {{ echo \"FAIL not $1\"; cat /tmp/why; exit 1; }}; }}
+        run --kernel {kernel} --memory 256M --cmdline '{parameters}'
+        is 3
+        run --kernel {kernel} --memory 256M --cmdline '{parameters} reboot=t'
+        is 4; says 'triple fault'
+        head -c 3000000 {kernel} >/tmp/short
+        run --kernel /tmp/short --memory 256M
+        is 1; says 'is cut short'
+        run --kernel {kernel} --memory 32M
+        is 1; says 'To unpack itself'
+        run --kernel {kernel} --memory 64G
+        is 1; says 'this host has'",
+        kernel = nested::KERNEL,
+        parameters = nested::PARAMETERS,
     )
 }
