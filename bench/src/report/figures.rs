@@ -242,7 +242,14 @@ pub fn shares(title: &str, windows: &[Vec<f64>]) -> Drawn {
             let points = windows.iter().enumerate();
             let points = points.map(|(n, shares)| (n as f64, shares[guest]));
             chart.draw_series(LineSeries::new(points, colour(guest).stroke_width(2)))?;
+            // Which is whose, from the right.
+            let at = (462 - 20 * (guests - guest) as i32, 34);
+            let own = (FONT, 13).into_font().color(&colour(guest));
+            area.draw(&Text::new(guest.to_string(), at, own))?;
         }
+        let at = (462 - 20 * guests as i32 - 44, 34);
+        let head = (FONT, 13).into_font().color(&INK);
+        area.draw(&Text::new("guest", at, head))?;
         area.present()?;
     }
     Ok(text)

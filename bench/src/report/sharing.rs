@@ -167,8 +167,8 @@ pub fn section(page: &mut Page, records: &[Record]) -> Result<()> {
         {
             let title = format!("{} guests, {}, {}", job.guests, job.load, job.sched);
             let name = format!(
-                "shares-{}-{}-{}-{}",
-                job.guests, job.load, job.sched, job.mode
+                "shares-{}-{}-{}-{}-{}",
+                job.guests, job.load, job.sched, job.mode, job.way
             );
             let name = name.replace([':', '+'], "-");
             let picture = figures::shares(&title, &fairness.shares).map_err(drawing)?;
@@ -177,7 +177,7 @@ pub fn section(page: &mut Page, records: &[Record]) -> Result<()> {
     }
     page.gallery(
         pictures,
-        "Shares of the card over time; dashed: even shares",
+        "Shares of the card over time, by guest; dashed: even shares",
     );
     page.published("Published, on other hardware", published::FAIRNESS);
     Ok(())
