@@ -76,7 +76,7 @@ pub struct Options {
 /// How it is known which page tables a guest stored to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Track {
-    /// The way that costs least.
+    /// KVM's dirty log; traps over vfio-user.
     #[default]
     Auto,
     /// Stores to page tables exit.

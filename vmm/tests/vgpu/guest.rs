@@ -194,6 +194,16 @@ impl Guest {
         self.ring();
     }
 
+    /// Submits a non-stalling interrupt.
+    pub fn interrupt(&mut self) {
+        let header = Header::encode_immediate(0, method::NOTIFY_INTR, 0);
+        self.poke(WORK, header.into());
+        let entry = IbEntry::new(VA_WORK, 1);
+        self.poke(RING + u64::from(self.put) * 8, entry.0);
+        self.put += 1;
+        self.ring();
+    }
+
     /// What the card has fetched.
     pub fn fetched(&self) -> u32 {
         let mut word = [0; 4];

@@ -247,6 +247,24 @@ fn page_tables_are_mapped_for_loads_only_where_stores_to_them_are_to_trap() {
 }
 
 #[test]
+fn non_stalling_interrupt_waits_until_its_guest_listens() {
+    let (_host, mut guests) = machines(Optimisations::ALL);
+    let guest = &mut guests[0];
+    let came = |guest: &Guest| guest.get(pfifo::INTR) & pfifo::Intr::ENGINE.bits() != 0;
+    guest.start();
+    guest.set(pfifo::INTR_EN, !pfifo::Intr::ENGINE.bits());
+    guest.interrupt();
+    guest.until("the work", || guest.fetched() == 1);
+    assert!(!came(guest));
+    guest.set(pfifo::INTR_EN, u32::MAX);
+    guest.until("the interrupt", || came(guest));
+    guest.set(pfifo::ENGINE_INTR, u32::MAX);
+    guest.interrupt();
+    guest.until("another one", || came(guest));
+    assert!(!came(&guests[1]));
+}
+
+#[test]
 fn pramin_ends_with_the_partition() {
     let (_host, guests) = machines(Optimisations::all());
     guests[0].set(pbus::BAR0_WINDOW, (EACH >> 16) as u32);
