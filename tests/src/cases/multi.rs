@@ -223,7 +223,7 @@ fn start() -> String {
         "mkdir /tmp/consoles
         (
             gpuvm run --vms 2 --kernel {kernel} --initrd {initramfs} --cmdline '{parameters}' \
-                --memory {MEMORY_MIB}M --gpu soft --mode fv --vram {VRAM_MIB}M --sched drr \
+                --memory {MEMORY_MIB}M --gpu soft --mode fv --vram {VRAM_MIB}M --sched drr --hang-ms 20000 \
                 --control /tmp/control --console-dir /tmp/consoles --stats 2>/tmp/stats &
             echo $! >/tmp/gpuvm.pid
             wait $!
@@ -252,7 +252,7 @@ cpus = 2
 console = \"own.log\"
 END
         gpuvm run --vm /tmp/small.toml --vm /tmp/large.toml --kernel {kernel} --initrd {ENDS} \
-            --cmdline '{parameters}' --memory {MEMORY_MIB}M --gpu soft --vram {VRAM_MIB}M \
+            --cmdline '{parameters}' --memory {MEMORY_MIB}M --gpu soft --vram {VRAM_MIB}M --hang-ms 20000 \
             --console-dir /tmp --seccomp log || exit
         cat /tmp/small.log /tmp/own.log
         [ \"$(head -c 14 /dev/ram0)\" = 'from the guest' ] || exit

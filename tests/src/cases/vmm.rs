@@ -74,7 +74,8 @@ struct Plan<'a> {
     card: Option<&'a Path>,
     /// Where `gpuvm` finds the card.
     gpu: &'a str,
-    /// Further options of `gpuvm run`.
+    /// Further options of `gpuvm run`. A kernel under emulation twice may take seconds to handle an
+    /// interrupt: its channel is not to be killed for that.
     options: &'a str,
     /// The guests.
     guests: &'a [Guest],
@@ -99,7 +100,7 @@ fn in_process(context: &Context<'_>, guests: &[Guest], seconds: u64) -> Result<S
     let plan = Plan {
         card: None,
         gpu: "soft",
-        options: "--vram 256M",
+        options: "--vram 256M --hang-ms 20000",
         guests,
         seconds,
         further: Vec::new(),
@@ -121,7 +122,7 @@ pub fn vfio(context: &Context<'_>) -> Result<String> {
         card: Some(&card.socket(0)),
         gpu: ON_THE_BUS,
         // In small pages the IOMMU would open a window of DMA for each.
-        options: "--vram 256M --hugepages",
+        options: "--vram 256M --hugepages --hang-ms 20000",
         guests: ALL,
         seconds: LONG,
         further: vec![Step::new("serve", SERVE.replace("GPU", ON_THE_BUS))],
