@@ -474,11 +474,12 @@ impl VirtualGpu {
                     self.host.card().store(pbdma(at.register.id, unit), value);
                 }
             }
-            pfifo::PBDMA_INTR => {
+            // The unit goes on at once, and its next interrupt must not be taken for this one.
+            pfifo::PBDMA_INTR => self.with_events(|events| {
                 if self.host.acknowledge_pbdma(self.vm(), unit, value) {
-                    self.with_events(|events| events.pbdmas &= !(1 << unit));
+                    events.pbdmas &= !(1 << unit);
                 }
-            }
+            }),
             _ => return false,
         }
         true

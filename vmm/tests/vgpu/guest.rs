@@ -151,19 +151,24 @@ impl Guest {
 
     /// Writes what releases a semaphore, without a doorbell.
     pub fn prepare(&mut self, va: u64, value: u32) {
-        let push = 0x800 + u64::from(self.put) * 0x40;
         let header = 0x2000_0000 | 4 << 16 | u32::from(method::SEMAPHORE_ADDRESS_HIGH) >> 2;
-        let words = [header, (va >> 32) as u32, va as u32, value, 0x0100_0002, 0];
+        self.push(&[header, (va >> 32) as u32, va as u32, value, 0x0100_0002, 0]);
+    }
+
+    /// Writes an even number of words that the channel is to execute, 16 at most, without a doorbell; a
+    /// last word of 0 does nothing.
+    pub fn push(&mut self, words: &[u32]) {
+        let push = 0x800 + u64::from(self.put) * 0x40;
         for (n, pair) in (0..).zip(words.chunks_exact(2)) {
             let wide = u64::from(pair[1]) << 32 | u64::from(pair[0]);
             self.poke(RING + push + n * 8, wide);
         }
-        let entry = (VA_RING + push) | 5 << 42;
+        let entry = (VA_RING + push) | (words.len() as u64) << 42;
         self.poke(RING + u64::from(self.put) * 8, entry);
         self.put += 1;
     }
 
-    fn ring(&self) {
+    pub fn ring(&self) {
         let doorbell = VA_USERD + userd::GP_PUT;
         self.gpu.write(Bar::Bar1, doorbell, &self.put.to_le_bytes());
     }

@@ -3,6 +3,7 @@
 mod deferred;
 mod doorbells;
 mod guest;
+mod handlers;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod sharing;
