@@ -50,7 +50,8 @@ pub struct CardCost {
     /// A software card's engines take at least so many times as long as those of a Quadro 6000, so
     /// that guests wait for the card and not for the host's processors; 0: as long as the host
     /// takes.
-    #[arg(long, value_name = "FACTOR", default_value_t = 0)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 0,
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     slow_motion: u32,
 
     /// What executes the programs of a software card's SMs.

@@ -34,6 +34,7 @@ const BY_NAME_ONLY: &[&str] = &[
     "piglit",
     "sched",
     "soak",
+    "top",
     "two-vms",
     "vfio",
     "vgpu-stress",

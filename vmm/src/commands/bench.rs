@@ -71,7 +71,8 @@ pub struct Args {
     /// For the suite sharing: how many times longer than a Quadro 6000's engines those of the card
     /// take, so that guests wait for the card, not for the host's processors; 0: as long as the
     /// host takes.
-    #[arg(long, value_name = "FACTOR", default_value_t = 10_000)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     slow_motion: u32,
 
     /// Whether accesses of the card cost what they cost over PCIe: off, on, or both. Not for the
