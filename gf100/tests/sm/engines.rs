@@ -57,7 +57,15 @@ fn access(rng: &mut Rng, types: u64) -> I {
     }
 }
 
-/// A program: what [`Program`] makes, with accesses of the first `types` in between.
+/// A function of a number, with its modifiers: operations have none.
+fn function(rng: &mut Rng) -> I {
+    let [to, from] = [(); 2].map(|()| FIRST + rng.below(REGS as u64));
+    let [sat, abs, neg] = [(); 3].map(|()| u64::from(rng.below(4) == 0));
+    let function = I::new(0, 0x32).dst(to).a(from).field(26, 4, rng.below(8));
+    function.field(5, 1, sat).field(7, 1, abs).field(9, 1, neg)
+}
+
+/// A program: what [`Program`] makes, with accesses of the first `types` and functions in between.
 fn body(rng: &mut Rng, constants: &[u32], types: u64) -> Vec<Line> {
     // Behind the threads' results are their addresses.
     let place = |word: usize| (4 * THREADS * (WORDS + word)) as i32;
@@ -69,6 +77,7 @@ fn body(rng: &mut Rng, constants: &[u32], types: u64) -> Vec<Line> {
     for line in Program::new(rng, constants).lines() {
         if matches!(line, Line::Plain(_)) && rng.below(3) == 0 {
             lines.extend((0..=rng.below(3)).map(|_| Line::from(access(rng, types))));
+            lines.push(function(rng).into());
         }
         lines.push(line);
     }

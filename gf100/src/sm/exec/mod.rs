@@ -29,6 +29,7 @@ use super::{
 };
 use crate::memory::{Client, Fault, Guard};
 
+pub use double::NAN as DOUBLE_NAN;
 #[cfg(target_arch = "x86_64")]
 pub use isa::{Avx2, Avx512};
 pub use isa::{Baseline, Isa};

@@ -37,7 +37,8 @@ pub fn can(i: &Inst, op: &Op) -> bool {
         Op::S2R { special } => {
             matches!(special, 0x00 | 0x20..=0x23 | 0x25..=0x27 | 0x29..=0x2b | 0x2d..=0x2f)
         }
-        Op::Mufu { function, .. } => function == MufuFunction::Rcp,
+        Op::Mufu { function, .. } => matches!(function, MufuFunction::Rcp | MufuFunction::Rsq),
+        Op::DAdd(round) | Op::DMul(round) | Op::DFma(round) => round == Round::Nearest,
         Op::F2F { to, from, .. } => to == FloatSize::F32 && from == FloatSize::F32,
         Op::F2I { to, from, .. } => to.log2 == 2 && from == FloatSize::F32,
         Op::I2F {
@@ -47,6 +48,7 @@ pub fn can(i: &Inst, op: &Op) -> bool {
         }
         Op::FMinMax { .. }
         | Op::FSet { .. }
+        | Op::DSet { .. }
         | Op::FSlct { .. }
         | Op::Rro
         | Op::IMul { .. }
@@ -114,11 +116,33 @@ pub fn emit(t: &mut Translator<'_>, group: &mut Group, i: &Inst) {
             e.select(first)
         }
         Op::Rro => e.modified(1),
-        Op::Mufu { sat, .. } => {
+        Op::DAdd(_) => {
+            let (a, b) = (e.double(0), e.double(1));
+            let sum = [0, 1].map(|half| e.t.b.ins().fadd(a[half], b[half]));
+            return e.write_double(sum);
+        }
+        Op::DMul(_) => {
+            let (a, b) = (e.double(0), e.double(1));
+            let product = [0, 1].map(|half| e.t.b.ins().fmul(a[half], b[half]));
+            return e.write_double(product);
+        }
+        Op::DFma(_) => {
+            let (a, b, c) = (e.double(0), e.double(1), e.double(2));
+            let sum = [0, 1].map(|half| e.t.b.ins().fma(a[half], b[half], c[half]));
+            return e.write_double(sum);
+        }
+        Op::DSet { cond, combine, to } => {
+            let lanes = e.compare_doubles(cond);
+            return e.set(lanes, combine, to);
+        }
+        Op::Mufu { function, sat } => {
             let x = e.modified(0);
             let one = e.t.splat(ONE);
             let (x, one) = (e.t.float(x), e.t.float(one));
-            let y = e.t.b.ins().fdiv(one, x);
+            let y = match function {
+                MufuFunction::Rsq => e.t.reciprocal_root(x),
+                _ => e.t.b.ins().fdiv(one, x),
+            };
             let y = e.t.canonical(y);
             if sat { e.t.saturate(y) } else { y }
         }
@@ -234,10 +258,10 @@ pub fn emit(t: &mut Translator<'_>, group: &mut Group, i: &Inst) {
 }
 
 /// An instruction being done.
-struct Emitter<'e, 't, 'a> {
-    t: &'t mut Translator<'a>,
-    group: &'e mut Group,
-    i: &'e Inst,
+pub struct Emitter<'e, 't, 'a> {
+    pub t: &'t mut Translator<'a>,
+    pub group: &'e mut Group,
+    pub i: &'e Inst,
 }
 
 impl Emitter<'_, '_, '_> {

@@ -11,6 +11,7 @@
 mod access;
 mod alu;
 mod arena;
+mod double;
 mod frame;
 mod group;
 mod liveness;

@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::{
     Endianness, InstBuilder, MemFlagsData, Type, Value,
     condcodes::{FloatCC, IntCC},
-    types::{F32X4, I8X16, I32, I32X4},
+    types::{F32X4, I32, I32X4},
 };
 
 use super::{frame::GROUP, group::Mask, translate::Translator};
@@ -163,10 +163,6 @@ impl Translator<'_> {
         let (a_high, b_high) = (self.b.ins().uwiden_high(a), self.b.ins().uwiden_high(b));
         let low = self.b.ins().imul(a_low, b_low);
         let high = self.b.ins().imul(a_high, b_high);
-        let (low, high) = (self.cast(I8X16, low), self.cast(I8X16, high));
-        let bytes: Vec<u8> = [4, 12, 20, 28].iter().flat_map(|&n| n..n + 4).collect();
-        let order = self.b.func.dfg.immediates.push(bytes.into());
-        let words = self.b.ins().shuffle(low, high, order);
-        self.bits(words)
+        self.words(low, high, [1, 3, 5, 7])
     }
 }
