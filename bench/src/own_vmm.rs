@@ -4,7 +4,7 @@
 //! left, one after the other, so that what is compared ran in the same one.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -162,6 +162,12 @@ fn done(job: &Job, steps: &[StepResult]) -> Result<Done> {
     })
 }
 
+/// The whole path of a file that has to be there.
+fn found(file: &Path) -> Result<PathBuf> {
+    file.canonicalize()
+        .with_context(|| format!("There is no {}", file.display()))
+}
+
 /// Does a job on this host's KVM.
 pub fn on_host(lab: &Lab<'_>, job: &Job) -> Result<Done> {
     let logs = lab.logs_of(job)?;
@@ -172,11 +178,15 @@ pub fn on_host(lab: &Lab<'_>, job: &Job) -> Result<Done> {
     let script = script(
         job,
         &Places {
-            gpuvm: &text(&lab.programs.gpuvm.canonicalize()?),
-            kernel: &text(&lab.testbed.kernel(lab.kernel)?.image.canonicalize()?),
+            gpuvm: &text(&found(&lab.programs.gpuvm)?),
+            kernel: &text(&found(&lab.testbed.kernel(lab.kernel)?.image)?),
             initramfs: text(&initramfs),
             steps: text(&steps),
-            disk: &text(&lab.testbed.disk().canonicalize()?),
+            // The others have none, and a testbed need not.
+            disk: &match job.suite {
+                Suite::Rodinia => text(&found(&lab.testbed.disk())?),
+                _ => String::new(),
+            },
             scratch: &text(&logs.join("scratch")),
             guard: String::new(),
         },
