@@ -4,6 +4,8 @@
 //! Source: K61 `nvkm/engine/ce/fuc/com.fuc` dispatch_table, ctx_*; GDEV and nouveau use it as
 //! `nouveau_bo90b5.c nvc0_bo_move_copy` does.
 
+use std::sync::LazyLock;
+
 use bitflags::bitflags;
 
 /// Words of a context that are the class's state. A context is 256 bytes.
@@ -92,8 +94,17 @@ pub const INDICES: u16 = 0x800;
 
 /// What method number `index` (a quarter of its address) does with `data`.
 pub fn decode(index: u16, data: u32) -> Result<Action, Refusal> {
+    let (action, valid) = method(index).ok_or(Refusal::IllegalMethod)?;
+    match data & !valid {
+        0 => Ok(action),
+        _ => Err(Refusal::InvalidBitfield),
+    }
+}
+
+/// What method number `index` does, and the bits that its argument may have.
+fn method(index: u16) -> Option<(Action, u32)> {
     use Word::*;
-    let (action, valid) = match index % INDICES {
+    Some(match index % INDICES {
         0x000 => (Action::Store(Object), u32::MAX),
         0x040 | 0x050 | 0x0c1 => (Action::Nothing, u32::MAX),
         0x080 => (Action::Store(SrcTileMode), 0xfff),
@@ -125,19 +136,39 @@ pub fn decode(index: u16, data: u32) -> Result<Action, Refusal> {
         0x0ce => (Action::Store(QueryAddressHigh), 0xff),
         0x0cf => (Action::Store(QueryAddressLow), u32::MAX),
         0x0d0 => (Action::Store(QueryCounter), u32::MAX),
-        _ => return Err(Refusal::IllegalMethod),
-    };
-    match data & !valid {
-        0 => Ok(action),
-        _ => Err(Refusal::InvalidBitfield),
-    }
+        _ => return None,
+    })
 }
 
 /// The class's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State(pub [u32; STATE_WORDS]);
 
+/// By word, the bits that it may have: those of its method, or of a pixel's bytes.
+static VALID: LazyLock<[u32; STATE_WORDS]> = LazyLock::new(|| {
+    let mut valid = [0; STATE_WORDS];
+    for (action, bits) in (0..INDICES).filter_map(method) {
+        if let Action::Store(word) = action {
+            valid[word as usize] = bits;
+        }
+    }
+    for word in [Word::SrcCpp, Word::DstCpp] {
+        valid[word as usize] = 0x1f;
+    }
+    valid
+});
+
 impl State {
+    /// The state in a context, which a driver may have stored to: without bits that no method would
+    /// have let through.
+    pub fn restored(words: &[u32]) -> Self {
+        let mut state = Self::default();
+        for ((to, word), valid) in state.0.iter_mut().zip(words).zip(&*VALID) {
+            *to = word & valid;
+        }
+        state
+    }
+
     /// A word of it.
     pub fn get(&self, word: Word) -> u32 {
         self.0[word as usize]
@@ -157,6 +188,15 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_context_restores_no_more_than_methods_can_store() {
+        let state = State::restored(&[u32::MAX; STATE_WORDS]);
+        assert_eq!(state.get(Word::Xcnt), 0xffff);
+        assert_eq!(state.get(Word::SrcCpp), 0x1f);
+        assert_eq!(state.get(Word::QueryCounter), u32::MAX);
+        assert_eq!(State::restored(&state.0), state);
+    }
 
     #[test]
     fn the_methods_of_the_drivers_copy_are_known() {

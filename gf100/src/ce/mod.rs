@@ -270,7 +270,7 @@ impl Execution {
         for (word, bytes) in words.iter_mut().zip(image.chunks_exact(4)) {
             *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
-        self.state.0.copy_from_slice(&words[..STATE_WORDS]);
+        self.state = State::restored(&words[..STATE_WORDS]);
         self.job = (words[JOB] == JOB_PAUSED).then(|| Job {
             exec: Exec::from_bits_retain(words[JOB + 1]),
             done: u64::from(words[JOB + 3]) << 32 | u64::from(words[JOB + 2]),
