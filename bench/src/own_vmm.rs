@@ -263,8 +263,11 @@ fn in_one_machine(lab: &Lab<'_>, jobs: &[&Job], witness: &mut dyn Witness) -> Re
             };
             let result = done(job, &steps);
             if result.is_err() {
-                let output: String = steps.iter().map(|step| step.output.as_str()).collect();
-                fs::write(lab.logs_of(job)?.join("output.log"), output)?;
+                // All of it: what a VMM says of its end is behind the guest's last step.
+                let kept = lab.logs_of(job)?;
+                for log in ["output.log", "console.log"] {
+                    fs::copy(logs.join(log), kept.join(log))?;
+                }
             }
             witness.end(job, since, result)?;
             n += 1;
