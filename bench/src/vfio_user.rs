@@ -29,7 +29,9 @@ pub fn run(lab: &Lab<'_>, job: &Job) -> Result<Done> {
         vgpus: 0,
         arguments: Vec::new(),
     };
-    let control = logs.join("control");
+    // The path of a socket has to be short, which that of the logs need not be.
+    let sockets = tempfile::Builder::new().prefix("gpuvm-").tempdir()?;
+    let control = sockets.path().join("control");
     if job.slow_motion > 0 {
         let factor = job.slow_motion.to_string();
         options.arguments.extend(["--slow-motion".into(), factor]);
