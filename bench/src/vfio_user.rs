@@ -29,9 +29,6 @@ pub fn run(lab: &Lab<'_>, job: &Job) -> Result<Done> {
         vgpus: 0,
         arguments: Vec::new(),
     };
-    // The path of a socket has to be short, which that of the logs need not be.
-    let sockets = tempfile::Builder::new().prefix("gpuvm-").tempdir()?;
-    let control = sockets.path().join("control");
     if job.slow_motion > 0 {
         let factor = job.slow_motion.to_string();
         options.arguments.extend(["--slow-motion".into(), factor]);
@@ -47,16 +44,13 @@ pub fn run(lab: &Lab<'_>, job: &Job) -> Result<Done> {
             "--stats", "--opt", opt, "--track", track, "--sched", &job.sched,
         ];
         options.arguments.extend(chosen.map(String::from));
-        if job.suite == Suite::Sharing {
-            options.arguments.push("--control".into());
-            options.arguments.push(control.display().to_string());
-        }
     }
     let card = Card::start(lab.session, &options, &logs)?;
     let machines = (0..job.guests)
         .map(|n| machine(lab, job, &card, n))
         .collect::<Result<Vec<_>>>()?;
-    let (outcomes, samples) = side_by_side(lab, &machines, &control, &logs)?;
+    let control = card.control().filter(|_| job.suite == Suite::Sharing);
+    let (outcomes, samples) = side_by_side(lab, &machines, control.as_deref(), &logs)?;
     card.stop()?;
     let log = fs::read_to_string(logs.join("card.log")).unwrap_or_default();
     let counters = work::counters(&log);
@@ -91,14 +85,12 @@ fn machine(lab: &Lab<'_>, job: &Job, card: &Card, number: u16) -> Result<Machine
 fn side_by_side(
     lab: &Lab<'_>,
     machines: &[Machine],
-    control: &Path,
+    control: Option<&Path>,
     logs: &Path,
 ) -> Result<(Vec<Outcome>, Vec<Sample>)> {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let sampler = control
-            .exists()
-            .then(|| scope.spawn(|| sample(control, &over)));
+        let sampler = control.map(|control| scope.spawn(|| sample(control, &over)));
         let guests: Vec<_> = machines
             .iter()
             .enumerate()

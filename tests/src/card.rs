@@ -52,7 +52,9 @@ impl Card {
             vgpus => command
                 .args(["serve", "--vgpus", &vgpus.to_string(), "--vram", &vram])
                 .arg("--socket-dir")
-                .arg(directory.path()),
+                .arg(directory.path())
+                .arg("--control")
+                .arg(control_in(directory.path())),
         };
         command.args(&options.arguments);
         let process = Supervised::spawn("card", &mut command, &artefacts.join("card.log"))?;
@@ -72,8 +74,14 @@ impl Card {
         socket_in(self.directory.path(), self.vgpus, number)
     }
 
+    /// Where a shared card listens for actions; a bare one does not.
+    pub fn control(&self) -> Option<PathBuf> {
+        (self.vgpus > 0).then(|| control_in(self.directory.path()))
+    }
+
     fn sockets(&self) -> Vec<PathBuf> {
-        (0..self.vgpus.max(1)).map(|n| self.socket(n)).collect()
+        let served = (0..self.vgpus.max(1)).map(|n| self.socket(n));
+        served.chain(self.control()).collect()
     }
 
     /// Ends the card and checks that it ends well.
@@ -91,6 +99,10 @@ impl Card {
         ensure!(!left, "The card left its socket behind");
         Ok(())
     }
+}
+
+fn control_in(directory: &Path) -> PathBuf {
+    directory.join("control")
 }
 
 fn socket_in(directory: &Path, vgpus: u16, number: u16) -> PathBuf {

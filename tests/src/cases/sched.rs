@@ -93,8 +93,6 @@ impl<'a> Pair<'a> {
     ///
     /// The card does not start.
     pub fn machines(context: &Context<'_>) -> Result<(Card, Vec<Machine>)> {
-        let socket = context.artefacts.join("control");
-        let socket = socket.to_str().context("A path that is no text")?;
         let own = [
             "--stats",
             "--hang-ms",
@@ -102,8 +100,7 @@ impl<'a> Pair<'a> {
             "--slow-motion",
             SLOW_MOTION,
         ];
-        let control = ["--control", socket];
-        let card = context.card(VRAM_MIB, 2, &[&own, POLICY, &control].concat())?;
+        let card = context.card(VRAM_MIB, 2, &[&own, POLICY].concat())?;
         let machine = |(number, turns)| {
             let load = format!(
                 "(head -c1 /dev/ttyS2 >/dev/null; touch /tmp/stop) &\n\
@@ -124,9 +121,10 @@ impl<'a> Pair<'a> {
         let start = |(n, machine): (usize, &'a Machine)| {
             machine.start(context.testbed, &directory(context, &format!("guest{n}"))?)
         };
+        let socket = card.control().context("The card is not shared")?;
         let mut pair = Self {
             card,
-            socket: context.artefacts.join("control"),
+            socket,
             gpuvm: &context.gpuvm,
             guests: machines
                 .iter()
