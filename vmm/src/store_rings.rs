@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kvm_bindings::{
@@ -18,13 +17,14 @@ use kvm_ioctls::VmFd;
 use parking_lot::Mutex;
 use vmm_sys_util::ioctl::ioctl;
 
+use crate::vcpu::shared::Shared;
+
 /// Protects what was handed back: `_IO(KVMIO, 0xc7)` (`linux/kvm.h`).
 const KVM_RESET_DIRTY_RINGS: libc::c_ulong = (KVMIO as libc::c_ulong) << 8 | 0xc7;
 
 /// Entries of a ring: more than the page tables of a guest have pages.
 const ENTRIES: u32 = 4096;
 const BYTES: usize = ENTRIES as usize * size_of::<kvm_dirty_gfn>();
-const PAGE: usize = 0x1000;
 /// States of an entry.
 ///
 /// Source: `linux/kvm.h`.
@@ -53,7 +53,7 @@ struct State {
 /// The ring of a processor.
 #[derive(Debug)]
 struct Ring {
-    entries: NonNull<kvm_dirty_gfn>,
+    entries: Shared<kvm_dirty_gfn>,
     next: u32,
 }
 
@@ -97,22 +97,7 @@ impl StoreRings {
     ///
     /// It cannot be mapped.
     pub fn add(&self, processor: &impl AsRawFd) -> io::Result<()> {
-        let offset = PAGE * KVM_DIRTY_LOG_PAGE_OFFSET as usize;
-        // SAFETY: a new mapping at an address that the kernel chooses.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                BYTES,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                processor.as_raw_fd(),
-                offset as libc::off_t,
-            )
-        };
-        if at == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let entries = NonNull::new(at.cast()).ok_or(io::ErrorKind::InvalidData)?;
+        let entries = Shared::map(processor, KVM_DIRTY_LOG_PAGE_OFFSET, BYTES)?;
         self.state.lock().rings.push(Ring { entries, next: 0 });
         Ok(())
     }
@@ -178,12 +163,5 @@ impl Ring {
             self.next = self.next.wrapping_add(1);
             Some(page)
         }
-    }
-}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and nobody has a reference to it any more.
-        unsafe { libc::munmap(self.entries.as_ptr().cast(), BYTES) };
     }
 }

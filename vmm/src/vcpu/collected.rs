@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kvm_bindings::{KVM_COALESCED_MMIO_PAGE_OFFSET, kvm_coalesced_mmio, kvm_coalesced_mmio_ring};
@@ -13,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::bus::BusView;
 use crate::metrics::Counter;
+use crate::vcpu::shared::Shared;
 
 /// The ring is one page.
 const PAGE: usize = 0x1000;
@@ -22,7 +22,7 @@ const ENTRIES: u32 =
 
 /// The ring of a machine.
 pub struct CollectedWrites {
-    ring: NonNull<kvm_coalesced_mmio_ring>,
+    ring: Shared<kvm_coalesced_mmio_ring>,
     /// Held by the processor that passes writes on.
     turn: Mutex<()>,
     counter: Counter,
@@ -41,23 +41,8 @@ impl CollectedWrites {
     ///
     /// The hypervisor has none.
     pub fn new(processor: &impl AsRawFd, counter: Counter) -> io::Result<Self> {
-        let offset = PAGE * KVM_COALESCED_MMIO_PAGE_OFFSET as usize;
-        // SAFETY: a new mapping at an address that the kernel chooses.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                PAGE,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                processor.as_raw_fd(),
-                offset as libc::off_t,
-            )
-        };
-        if at == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
         Ok(Self {
-            ring: NonNull::new(at.cast()).ok_or(io::ErrorKind::InvalidData)?,
+            ring: Shared::map(processor, KVM_COALESCED_MMIO_PAGE_OFFSET, PAGE)?,
             turn: Mutex::new(()),
             counter,
         })
@@ -104,12 +89,5 @@ impl CollectedWrites {
             at = (at + 1) % ENTRIES;
             first.store(at, Ordering::Release);
         }
-    }
-}
-
-impl Drop for CollectedWrites {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and nobody has a reference to it any more.
-        unsafe { libc::munmap(self.ring.as_ptr().cast(), PAGE) };
     }
 }

@@ -4,6 +4,7 @@ pub mod collected;
 pub mod cpuid;
 pub mod exit;
 pub mod gate;
+pub mod shared;
 pub mod state;
 mod team;
 
