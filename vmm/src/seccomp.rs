@@ -151,6 +151,7 @@ const BUILD: &[i64] = &[
 const IOCTLS: &[u64] = &[
     0xae80,      // KVM_RUN
     0x8090_ae81, // KVM_GET_REGS
+    0x8138_ae83, // KVM_GET_SREGS
     0x4020_ae46, // KVM_SET_USER_MEMORY_REGION
     0x4010_ae42, // KVM_GET_DIRTY_LOG
     0xaec7,      // KVM_RESET_DIRTY_RINGS

@@ -4,6 +4,7 @@ pub mod collected;
 pub mod cpuid;
 pub mod exit;
 pub mod gate;
+mod remains;
 pub mod shared;
 pub mod state;
 mod team;
@@ -86,13 +87,9 @@ impl Vcpu {
                 Err(error) => Next::Crash(format!("KVM_RUN failed: {error}")),
             };
             if let Next::Crash(reason) = next {
-                let rip = self.fd.get_regs().map_or(0, |regs| regs.rip);
-                error!(
-                    vcpu = self.index,
-                    rip = format_args!("{rip:#x}"),
-                    reason,
-                    "crashed"
-                );
+                let reason = remains::internal_error(self.fd.get_kvm_run()).unwrap_or(reason);
+                let registers = remains::registers(&self.fd);
+                error!(vcpu = self.index, reason, registers, "crashed");
                 self.end.pull(Ending::Crash(reason));
                 return;
             }
