@@ -10,6 +10,7 @@ mod channel;
 mod copy;
 mod faults;
 mod kernels;
+mod mapped;
 mod objects;
 mod params;
 mod runner;
@@ -31,6 +32,7 @@ const GROUPS: &[(&str, &[Case])] = &[
     ("channel", channel::CASES),
     ("copy", copy::CASES),
     ("copy", blocks::CASES),
+    ("copy", mapped::CASES),
     ("sync", sync::CASES),
     ("objects", objects::CASES),
     ("faults", faults::CASES),
