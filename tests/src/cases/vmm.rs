@@ -38,7 +38,7 @@ const ALL: &[Guest] = &[
 /// A channel of each kind, and copies that are checked.
 const FEW: &[Guest] = &[Guest {
     name: "few",
-    cases: "params,channel/create,copy/ce0-sizes,copy/pitch,sync/release,sync/interrupts",
+    cases: "params,channel/create,copy/ce0-sizes,copy/pitch,copy/wide-accesses,sync/release,sync/interrupts",
     faults: false,
 }];
 
