@@ -2,23 +2,26 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use e2e::{Card, CardOptions, Device, Machine, Outcome, debian};
+use anyhow::{Context, Result};
+use e2e::{Card, CardOptions, Device, Machine, Outcome, Running, debian};
 
 use crate::control::Control;
 use crate::lab::{Done, Lab, PCIE};
 use crate::plan::{Job, Suite};
 use crate::record::Sample;
-use crate::work;
+use crate::work::{self, TOGETHER, WAITING};
 
 /// Video memory of each guest, in MiB.
 const VRAM_MIB: u32 = 512;
-/// How often counters are looked at while guests run.
-const SAMPLE: Duration = Duration::from_millis(250);
+/// RAM of each guest that shares, in MiB.
+const SHARING_MIB: u32 = 512;
+/// Milliseconds between two looks at the counters while guests run.
+const SAMPLE_MS: u64 = 250;
+/// How often it is looked how far guests are.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Does a job.
 pub fn run(lab: &Lab<'_>, job: &Job) -> Result<Done> {
@@ -50,7 +53,8 @@ pub fn run(lab: &Lab<'_>, job: &Job) -> Result<Done> {
         .map(|n| machine(lab, job, &card, n))
         .collect::<Result<Vec<_>>>()?;
     let control = card.control().filter(|_| job.suite == Suite::Sharing);
-    let (outcomes, samples) = side_by_side(lab, &machines, control.as_deref(), &logs)?;
+    let together = work::waits_for_others(job);
+    let (outcomes, samples) = side_by_side(lab, &machines, together, control.as_deref(), &logs)?;
     card.stop()?;
     let log = fs::read_to_string(logs.join("card.log")).unwrap_or_default();
     let counters = work::counters(&log);
@@ -76,6 +80,11 @@ fn machine(lab: &Lab<'_>, job: &Job, card: &Card, number: u16) -> Result<Machine
             image: lab.testbed.disk(),
         });
     }
+    if job.suite == Suite::Sharing {
+        // What more than one does costs the host more than it brings to guests that wait.
+        machine.vcpus = 1;
+        machine.memory_mib = SHARING_MIB;
+    }
     machine.steps = work::steps(job, &number.to_string());
     machine.time_out = work::time_out(job);
     Ok(machine)
@@ -85,54 +94,71 @@ fn machine(lab: &Lab<'_>, job: &Job, card: &Card, number: u16) -> Result<Machine
 fn side_by_side(
     lab: &Lab<'_>,
     machines: &[Machine],
+    begin_together: bool,
     control: Option<&Path>,
     logs: &Path,
 ) -> Result<(Vec<Outcome>, Vec<Sample>)> {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let sampler = control.map(|control| scope.spawn(|| sample(control, &over)));
-        let guests: Vec<_> = machines
-            .iter()
-            .enumerate()
-            .map(|(n, machine)| {
-                scope.spawn(move || -> Result<Outcome> {
-                    let artefacts = logs.join(format!("guest{n}"));
-                    fs::create_dir_all(&artefacts)?;
-                    machine.run(lab.session, lab.testbed, &artefacts)
-                })
-            })
-            .collect();
-        let outcomes: Vec<_> = guests
-            .into_iter()
-            .map(thread::ScopedJoinHandle::join)
-            .collect();
-        over.store(true, Ordering::Release);
-        let samples = sampler.map(thread::ScopedJoinHandle::join);
-        let mut all = Vec::new();
-        for (n, outcome) in outcomes.into_iter().enumerate() {
-            let Ok(outcome) = outcome else {
-                bail!("The thread of guest {n} panicked");
-            };
-            all.push(outcome.with_context(|| format!("Guest {n}"))?);
+    let mut sampler = control.map(Sampler::new).transpose()?;
+    let mut guests = Vec::new();
+    for (n, machine) in machines.iter().enumerate() {
+        let artefacts = logs.join(format!("guest{n}"));
+        fs::create_dir_all(&artefacts)?;
+        guests.push(machine.start(lab.testbed, &artefacts)?);
+    }
+    let mut outcomes: Vec<Option<Outcome>> = machines.iter().map(|_| None).collect();
+    let mut waiting = begin_together;
+    while outcomes.iter().any(Option::is_none) {
+        for (n, (guest, outcome)) in guests.iter_mut().zip(&mut outcomes).enumerate() {
+            if outcome.is_none() {
+                *outcome = guest
+                    .poll(lab.session)
+                    .with_context(|| format!("Guest {n}"))?;
+            }
         }
-        let samples = match samples {
-            Some(Ok(samples)) => samples?,
-            Some(Err(_)) => bail!("The thread that samples panicked"),
-            None => Vec::new(),
+        let waits = |guest: &Running<'_>| {
+            let printed = guest.output(TOGETHER);
+            printed.is_some_and(|printed| printed.contains(WAITING))
         };
-        Ok((all, samples))
-    })
+        if waiting && guests.iter().all(waits) {
+            for guest in &guests {
+                guest.signal()?;
+            }
+            waiting = false;
+        }
+        if let Some(sampler) = &mut sampler {
+            sampler.look()?;
+        }
+        thread::sleep(POLL);
+    }
+    let samples = sampler.map_or_else(Vec::new, |sampler| sampler.samples);
+    Ok((outcomes.into_iter().flatten().collect(), samples))
 }
 
-/// Looks at the counters until it is over.
-fn sample(socket: &Path, over: &AtomicBool) -> Result<Vec<Sample>> {
-    let mut control = Control::connect(socket)?;
-    let begin = Instant::now();
-    let mut samples = Vec::new();
-    while !over.load(Ordering::Acquire) {
-        let counters = control.counters()?;
-        samples.push(Sample::new(begin.elapsed().as_millis() as u64, &counters));
-        thread::sleep(SAMPLE);
+/// Looks at the counters of a card now and then.
+struct Sampler {
+    control: Control,
+    begin: Instant,
+    samples: Vec<Sample>,
+}
+
+impl Sampler {
+    fn new(socket: &Path) -> Result<Self> {
+        Ok(Self {
+            control: Control::connect(socket)?,
+            begin: Instant::now(),
+            samples: Vec::new(),
+        })
     }
-    Ok(samples)
+
+    /// Does so if it is time.
+    fn look(&mut self) -> Result<()> {
+        let last = self.samples.last().map_or(0, |sample| sample.ms);
+        let now = self.begin.elapsed().as_millis() as u64;
+        if self.samples.is_empty() || now - last >= SAMPLE_MS {
+            let counters = self.control.counters()?;
+            let ms = self.begin.elapsed().as_millis() as u64;
+            self.samples.push(Sample::new(ms, &counters));
+        }
+        Ok(())
+    }
 }

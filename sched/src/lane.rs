@@ -46,6 +46,10 @@ pub(crate) struct Lane {
     timeslice: Option<Nanos>,
     queues: Vec<VecDeque<Pending>>,
     flights: Vec<Flight>,
+    /// Since when the first of them is the first.
+    first_since: Nanos,
+    /// How long a submission of each machine usually takes.
+    lengths: Vec<Nanos>,
     /// Who has the lane, and since when.
     turn: Option<(usize, Nanos)>,
     /// The turn is being cut short: it gets nothing more.
@@ -63,6 +67,8 @@ impl Lane {
             timeslice: config.timeslice,
             queues: vec![VecDeque::new(); vms],
             flights: Vec::new(),
+            first_since: 0,
+            lengths: vec![0; vms],
             turn: None,
             cutting: false,
             settled: 0,
@@ -171,7 +177,9 @@ impl Lane {
         if let Some(flight) = self.flights.first() {
             let vm = flight.submission.vm;
             let room = self.flights.len() < self.depth && !self.cutting;
-            if room && self.candidates[vm].ready && rule.goes_on(vm, &self.candidates) {
+            let all = self.lengths[vm] * self.flights.len() as u64;
+            let left = all.saturating_sub(now.saturating_sub(self.first_since));
+            if room && self.candidates[vm].ready && rule.goes_on(vm, left, &self.candidates) {
                 return self.dispatch(now, vm, machines);
             }
             return self.cut_short(now, vm, machines);
@@ -218,6 +226,9 @@ impl Lane {
         if self.flights.is_empty() && (self.cutting || self.turn.is_none_or(|(o, _)| o != vm)) {
             self.turn = Some((vm, now));
             self.cutting = false;
+        }
+        if self.flights.is_empty() {
+            self.first_since = now;
         }
         let on_card = self
             .flights
@@ -279,8 +290,16 @@ impl Lane {
             .rposition(|flight| is(flight) && flight.submission.put == put);
         let Some(last) = last else { return 0 };
         let done = &self.flights[last];
-        let usage = &mut machines[done.submission.vm].usage;
+        let vm = done.submission.vm;
+        let usage = &mut machines[vm].usage;
         usage.longest_run = usage.longest_run.max(now.saturating_sub(done.since));
+        let length = now.saturating_sub(self.first_since) / (last as u64 + 1);
+        let usual = &mut self.lengths[vm];
+        *usual = match *usual {
+            0 => length,
+            _ => *usual - *usual / 4 + length / 4,
+        };
+        self.first_since = now;
         let mut place = 0;
         self.remove_flights(now, |flight| {
             place += 1;

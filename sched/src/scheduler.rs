@@ -274,6 +274,33 @@ mod tests {
     }
 
     #[test]
+    fn turn_ends_with_the_submission_that_uses_it_up() {
+        let mut sched = scheduler(Policy::Drr, 2);
+        let (mut now, mut most) = (0, [0; 2]);
+        for put in 1..=100 {
+            ring(&mut sched, now, 0, put);
+            ring(&mut sched, now, 1, put);
+        }
+        for turn in 0..40 {
+            let (vm, put) = dispatched(&mut sched, now);
+            let mut together = vec![put];
+            while let Decision::Dispatch(submission) = sched.next(now) {
+                together.push(submission.put);
+            }
+            // How long they take is known once the first ones are over.
+            if turn > 4 {
+                most[vm] = most[vm].max(together.len());
+            }
+            for put in together {
+                now += [20, 4][vm] * MILLISECOND;
+                sched.complete(now, vm, put);
+            }
+        }
+        // Of 10 ms, 20 ms are too much, and two times 4 ms are not.
+        assert_eq!(most, [1, 2]);
+    }
+
+    #[test]
     fn time_without_competition_makes_no_debt() {
         let mut sched = scheduler(Policy::Drr, 2);
         let (mut now, mut puts) = (0, [1, 1]);

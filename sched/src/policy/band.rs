@@ -121,7 +121,7 @@ impl Rule for Band {
         Choice::Run(next)
     }
 
-    fn goes_on(&self, vm: usize, candidates: &[Candidate]) -> bool {
+    fn goes_on(&self, vm: usize, _left: Nanos, candidates: &[Candidate]) -> bool {
         self.budgets.budget[vm] >= 0 && !self.over(vm, candidates)
     }
 

@@ -117,7 +117,7 @@ impl Rule for Credit {
         next.map_or(Choice::Nobody, |&vm| Choice::Run(vm))
     }
 
-    fn goes_on(&self, vm: usize, _candidates: &[Candidate]) -> bool {
+    fn goes_on(&self, vm: usize, _left: Nanos, _candidates: &[Candidate]) -> bool {
         self.0.budget[vm] >= 0
     }
 

@@ -151,8 +151,8 @@ impl Rule for Drr {
         Choice::Run(next)
     }
 
-    fn goes_on(&self, vm: usize, candidates: &[Candidate]) -> bool {
-        self.turns[vm].deficit > 0 || !others_ready(vm, candidates)
+    fn goes_on(&self, vm: usize, left: Nanos, candidates: &[Candidate]) -> bool {
+        self.turns[vm].deficit > left as i64 || !others_ready(vm, candidates)
     }
 
     fn yields(&self, vm: usize) -> bool {

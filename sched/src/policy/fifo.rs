@@ -17,7 +17,7 @@ impl Rule for Fifo {
         first(candidates).map_or(Choice::Nobody, Choice::Run)
     }
 
-    fn goes_on(&self, vm: usize, candidates: &[Candidate]) -> bool {
+    fn goes_on(&self, vm: usize, _left: Nanos, candidates: &[Candidate]) -> bool {
         first(candidates) == Some(vm)
     }
 }

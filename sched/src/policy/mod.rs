@@ -44,8 +44,9 @@ pub(crate) trait Rule: Send {
     /// Who gets the free lane.
     fn choose(&mut self, now: Nanos, candidates: &[Candidate]) -> Choice;
 
-    /// Whether `vm`, which has the lane and is ready, may have more of its work dispatched.
-    fn goes_on(&self, vm: usize, candidates: &[Candidate]) -> bool;
+    /// Whether `vm`, which has the lane, is ready, and keeps the card at work for another `left`,
+    /// may have more of its work dispatched.
+    fn goes_on(&self, vm: usize, left: Nanos, candidates: &[Candidate]) -> bool;
 
     /// Whether `vm` may be taken off the lane now that its time slice is over.
     fn yields(&self, _vm: usize) -> bool {

@@ -101,7 +101,7 @@ impl Rule for Share {
     fn choose(&mut self, now: Nanos, candidates: &[Candidate]) -> Choice {
         let ready = || (0..candidates.len()).filter(|&vm| candidates[vm].ready);
         let holdings = &self.holdings;
-        if candidates[self.current].ready && self.goes_on(self.current, candidates) {
+        if candidates[self.current].ready && self.goes_on(self.current, 0, candidates) {
             return Choice::Run(self.current);
         }
         let most = ready().max_by(|&a, &b| holdings[a].time.total_cmp(&holdings[b].time));
@@ -123,8 +123,8 @@ impl Rule for Share {
         }
     }
 
-    fn goes_on(&self, vm: usize, _candidates: &[Candidate]) -> bool {
-        self.holdings[vm].time > 0.0 && self.turn < self.length
+    fn goes_on(&self, vm: usize, left: Nanos, _candidates: &[Candidate]) -> bool {
+        self.holdings[vm].time > left as f64 && self.turn + left < self.length
     }
 
     fn yields(&self, vm: usize) -> bool {

@@ -16,7 +16,7 @@ use crate::work::Work;
 const LIMIT: Duration = Duration::from_secs(60);
 /// How often it is looked whether a submission is over: the longer it takes, the less. Others are
 /// under way meanwhile, and a guest that looks all the time takes a processor from its host.
-const NAPS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
+const NAPS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
 
 /// What a load did.
 #[derive(Debug, Serialize)]
