@@ -196,7 +196,9 @@ pub fn counters(log: &str) -> Vec<Counters> {
 }
 
 /// Counters of a mark that are told of each run, and what they are called there.
-const OF_RUN: [(&str, &str); 4] = [
+const OF_RUN: [(&str, &str); 6] = [
+    ("gpu_entries_written_total", "entries_written"),
+    ("gpu_entries_emptied_total", "entries_emptied"),
     ("gpu_sync_written_bytes_total", "shadow_written_bytes"),
     ("gpu_block_written_bytes_total", "block_written_bytes"),
     ("gpu_syncs_total", "syncs"),

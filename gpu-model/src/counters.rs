@@ -98,6 +98,8 @@ pub struct Counters {
     pub entries_scanned: AtomicU64,
     /// Entries of shadow tables that syncs wrote.
     pub entries_written: AtomicU64,
+    /// Those of them that became empty.
+    pub entries_emptied: AtomicU64,
     /// Bytes that syncs read from the guest's tables.
     pub sync_bytes_read: AtomicU64,
     /// Bytes that syncs wrote to shadow tables.
@@ -141,6 +143,7 @@ impl Default for Counters {
             sync_ns: AtomicU64::default(),
             entries_scanned: AtomicU64::default(),
             entries_written: AtomicU64::default(),
+            entries_emptied: AtomicU64::default(),
             sync_bytes_read: AtomicU64::default(),
             sync_bytes_written: AtomicU64::default(),
             entries_rejected: AtomicU64::default(),
@@ -232,6 +235,7 @@ impl Counters {
             &self.entries_written,
             report.pdes_written + report.ptes_written,
         );
+        add(&self.entries_emptied, report.ptes_emptied);
         add(&self.sync_bytes_read, 4 * report.words_read);
         add(&self.sync_bytes_written, 4 * report.words_written);
         add(&self.entries_rejected, report.rejected.total());
@@ -255,6 +259,7 @@ impl Counters {
             plain("sync_ns", &self.sync_ns),
             plain("entries_scanned", &self.entries_scanned),
             plain("entries_written", &self.entries_written),
+            plain("entries_emptied", &self.entries_emptied),
             plain("sync_read_bytes", &self.sync_bytes_read),
             plain("sync_written_bytes", &self.sync_bytes_written),
             plain("entries_rejected", &self.entries_rejected),

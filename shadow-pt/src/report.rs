@@ -42,6 +42,8 @@ pub struct Report {
     pub pdes_written: u64,
     /// Page-table entries of the shadow that were written.
     pub ptes_written: u64,
+    /// Those of them that were written as empty ones.
+    pub ptes_emptied: u64,
     /// 32-bit words read from the guest's memory.
     pub words_read: u64,
     /// 32-bit words written to the card's memory.
@@ -56,12 +58,23 @@ pub struct Report {
     pub rejected: Rejected,
 }
 
+impl Report {
+    /// These page-table entries were written to the shadow.
+    pub(crate) fn wrote(&mut self, entries: &[u64]) {
+        let count = entries.len() as u64;
+        self.ptes_written += count;
+        self.ptes_emptied += entries.iter().filter(|entry| **entry == 0).count() as u64;
+        self.words_written += 2 * count;
+    }
+}
+
 impl AddAssign for Report {
     fn add_assign(&mut self, other: Self) {
         self.pdes_scanned += other.pdes_scanned;
         self.ptes_scanned += other.ptes_scanned;
         self.pdes_written += other.pdes_written;
         self.ptes_written += other.ptes_written;
+        self.ptes_emptied += other.ptes_emptied;
         self.words_read += other.words_read;
         self.words_written += other.words_written;
         self.tables_allocated += other.tables_allocated;

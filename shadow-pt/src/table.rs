@@ -83,6 +83,7 @@ impl Table {
             write(at + 4, high);
             write(at, low);
             report.ptes_written += 1;
+            report.ptes_emptied += u64::from(new == 0);
         }
         self.fresh = false;
     }
@@ -102,8 +103,7 @@ impl Table {
             translate(vm.policy, seen, self.key.shift, shadow, report);
             let at = self.block.address + offset;
             vm.memory.write_block(at, shadow);
-            report.ptes_written += shadow.len() as u64;
-            report.words_written += 2 * shadow.len() as u64;
+            report.wrote(shadow);
         }
         self.fresh = false;
     }
@@ -126,8 +126,7 @@ impl Table {
             for run in Differences::new(&there[..shadow.len()], shadow) {
                 let at = page + run.start as u64 * ENTRY_SIZE;
                 vm.memory.write_block(at, &shadow[run.clone()]);
-                report.ptes_written += run.len() as u64;
-                report.words_written += 2 * run.len() as u64;
+                report.wrote(&shadow[run]);
             }
         }
         self.fresh = false;
@@ -179,8 +178,7 @@ impl Table {
                 translate(vm.policy, guest, self.key.shift, entries, report);
                 let at = self.block.address + offset + run.start as u64 * ENTRY_SIZE;
                 vm.memory.write_block(at, entries);
-                report.ptes_written += run.len() as u64;
-                report.words_written += 2 * run.len() as u64;
+                report.wrote(entries);
             }
             seen.copy_from_slice(now);
         }

@@ -123,6 +123,7 @@ fn what_is_empty_is_not_written_to_memory_that_is() {
     let second = rig.sync(&mut shadow, Algorithm::Incremental);
 
     assert_eq!((second.ptes_written, second.pdes_written), (2, 1));
+    assert_eq!((first.ptes_emptied, second.ptes_emptied), (0, 1));
     let entry = |n: u64| rig.card_walk(&shadow, (1 << 27) + (n << 12));
     assert_eq!((entry(5), entry(7)), (None, None));
     let moved = Pte::new(Aperture::Vram, VRAM_BASE + 0x8000);
