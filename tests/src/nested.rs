@@ -18,8 +18,10 @@ pub const KERNEL: &str = "/guest/vmlinuz";
 pub const INITRAMFS: &str = "/guest/initramfs.cpio";
 
 /// Words for the inner guest's command line: its kernel keeps the serial port to the steps, and does
-/// not take a processor for stuck that stores a page table at the pace of an emulated hypervisor.
-pub const PARAMETERS: &str = "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic nowatchdog";
+/// not take a processor for stuck that stores a page table at the pace of an emulated hypervisor, or
+/// that a busy host leaves alone for 20 seconds.
+pub const PARAMETERS: &str = "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic nowatchdog \
+                              rcupdate.rcu_cpu_stall_suppress=1";
 
 /// What the outer machine needs for KVM, for handing out devices, for a disk, and for one in its
 /// memory.
