@@ -97,8 +97,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             "--out".to_owned(),
             results.display().to_string(),
         ];
-        let status = bench::measure(&programs, &words.chain(rest).collect::<Vec<_>>())?;
+        let arguments: Vec<String> = words.chain(rest).collect();
+        let mut status = bench::measure(&programs, &arguments)?;
         session.check()?;
+        if !status.success() {
+            // A guest in a guest is at the mercy of a busy host. The report keeps what failed.
+            println!("Once more what failed:");
+            status = bench::measure(&programs, &arguments)?;
+            session.check()?;
+        }
         ensure!(status.success(), "The comparison failed: {status}");
     }
     println!("The demo took {} s", begin.elapsed().as_secs());
