@@ -2,8 +2,15 @@
 //!
 //! Of its GL tests, those count whose shaders are compute shaders; `shader_runner` takes many of
 //! them in one process. Its OpenCL tests all count. A test that passes on the CPU (llvmpipe, PoCL)
-//! has to pass on the card, unless `piglit.txt` says what other than the card it fails of. What
-//! does not pass is listed in `failures.txt` beside the logs.
+//! has to pass on the card, unless it is known what other than the card it fails of:
+//!
+//! * The same OpenCL driver of Mesa, rusticl, with llvmpipe in the card's place, does not pass it
+//!   either: that is tried each time.
+//! * Mesa's driver says what it lacks, or the card what it cannot execute: `piglit.txt` has the words,
+//!   which are looked for in what the test printed.
+//! * Mesa's compiler for the card silently makes a wrong program: `piglit.txt` says where.
+//!
+//! What does not pass is listed in `failures.txt` beside the logs.
 
 use std::{
     collections::BTreeMap,
@@ -33,42 +40,88 @@ const BATCH_LIMIT: Duration = Duration::from_secs(300);
 const OPENCL_LIMIT: Duration = Duration::from_secs(3 * 3600);
 /// Every so many tests are in the quick part.
 const QUICK: usize = 16;
-/// What may fail on the card: names below `[why]`.
+/// What may fail on the card: names below `[why]` and what they print then.
 const EXPLAINED: &str = include_str!("piglit.txt");
+/// rusticl has to be asked for doubles.
+const DOUBLES: (&str, &str) = ("RUSTICL_FEATURES", "fp64");
 
-/// Results by test: `pass`, `fail`, `skip`, `crash`, `timeout`.
-type Results = BTreeMap<String, String>;
+/// What became of a test.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Outcome {
+    /// `pass`, `fail`, `skip`, `crash`, `timeout`.
+    result: String,
+    /// What it printed, as far as that may explain a failure.
+    said: String,
+}
+
+impl Outcome {
+    fn passed(&self) -> bool {
+        self.result == "pass"
+    }
+}
+
+/// Outcomes by test.
+type Results = BTreeMap<String, Outcome>;
+
+/// Why tests may fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reason {
+    why: &'static str,
+    /// What they print then.
+    says: Option<&'static str>,
+}
 
 /// Tests that may fail, each with why: names, which may end with a star.
-struct Explanations(Vec<(&'static str, &'static str)>);
+struct Explanations(Vec<(&'static str, Reason)>);
 
 impl Explanations {
-    /// Those of a text: lines that begin with a semicolon are comments.
+    /// Those of a text: lines that begin with a semicolon are comments; one that begins with `>` has
+    /// what the tests below print.
     fn parse(text: &'static str) -> Self {
-        let mut why = "";
+        let mut reason = Reason {
+            why: "",
+            says: None,
+        };
         let mut list = Vec::new();
         let lines = text.lines().map(str::trim);
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with(';')) {
-            match line
+            let heading = line
                 .strip_prefix('[')
-                .and_then(|line| line.strip_suffix(']'))
-            {
-                Some(heading) => why = heading,
-                None => list.push((line, why)),
+                .and_then(|line| line.strip_suffix(']'));
+            if let Some(why) = heading {
+                reason = Reason { why, says: None };
+            } else if let Some(says) = line.strip_prefix("> ") {
+                reason.says = Some(says);
+            } else {
+                list.push((line, reason));
             }
         }
         Self(list)
     }
 
-    /// Why a test may fail, if it may.
-    fn of(&self, test: &str) -> Option<&'static str> {
+    /// Why a test may fail, if it may and prints what it should then.
+    fn of(&self, test: &str, said: &str) -> Option<Reason> {
         let fits = |name: &str| match name.strip_suffix('*') {
             Some(start) => test.starts_with(start),
             None => test == name,
         };
-        let found = self.0.iter().find(|(name, _)| fits(name));
-        found.map(|(_, why)| *why)
+        let (_, reason) = self.0.iter().find(|(name, _)| fits(name))?;
+        let says_so = reason.says.is_none_or(|says| said.contains(says));
+        says_so.then_some(*reason)
     }
+}
+
+/// What a test fails of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// That is not known: it may be the card.
+    Unknown,
+    /// It does not pass through the same driver on the CPU either.
+    Driver,
+    /// What it prints says so, and this explanation why.
+    Said(&'static str),
+    /// This explains it.
+    Silent(&'static str),
 }
 
 /// A test that passed on the CPU and not on the card.
@@ -76,7 +129,7 @@ impl Explanations {
 struct Failure {
     test: String,
     result: String,
-    why: Option<&'static str>,
+    cause: Cause,
 }
 
 /// How many tests there are, and how many of each kind.
@@ -98,22 +151,40 @@ impl Count {
             all: card.len(),
             ..Self::default()
         };
-        for (name, result) in card {
-            if cpu.get(name).is_none_or(|result| result != "pass") {
+        for (name, outcome) in card {
+            if !cpu.get(name).is_some_and(Outcome::passed) {
                 continue;
             }
             count.expected += 1;
-            if result == "pass" {
+            if outcome.passed() {
                 count.passed += 1;
-            } else {
-                count.failed.push(Failure {
-                    test: name.clone(),
-                    result: result.clone(),
-                    why: explanations.of(name),
-                });
+                continue;
             }
+            let cause = match explanations.of(name, &outcome.said) {
+                None => Cause::Unknown,
+                Some(Reason { why, says: None }) => Cause::Silent(why),
+                Some(Reason { why, .. }) => Cause::Said(why),
+            };
+            count.failed.push(Failure {
+                test: name.clone(),
+                result: outcome.result.clone(),
+                cause,
+            });
         }
         count
+    }
+
+    /// What failed does so of the driver where that fails without the card.
+    fn ask(&mut self, witness: &Results) {
+        for failure in &mut self.failed {
+            if witness.get(&failure.test).is_some_and(|w| !w.passed()) {
+                failure.cause = Cause::Driver;
+            }
+        }
+    }
+
+    fn caused(&self, by: impl Fn(Cause) -> bool) -> usize {
+        self.failed.iter().filter(|f| by(f.cause)).count()
     }
 
     /// The counts in a few words.
@@ -122,20 +193,23 @@ impl Count {
     ///
     /// Nothing passes on the CPU, or something fails on the card that is not explained.
     fn judge(&self, what: &str) -> Result<String> {
-        let new: Vec<&str> = self
-            .failed
-            .iter()
-            .filter(|failure| failure.why.is_none())
-            .map(|failure| failure.test.as_str())
-            .collect();
+        let share = |of: usize| 100.0 * self.passed as f64 / of.max(1) as f64;
+        let driver = self.caused(|cause| cause == Cause::Driver);
+        let silent = self.caused(|cause| matches!(cause, Cause::Silent(_)));
+        let spoken = self.caused(|cause| matches!(cause, Cause::Said(_)));
+        let theirs = driver + silent + spoken;
         let text = format!(
-            "{what}: {} tests, {} pass on the CPU, {} of those on the card, {} fail of what is not \
-             the card's",
+            "{what}: {} tests, {} pass on the CPU, {} of those on the card ({:.1} %). {theirs} fail of \
+             what is not the card's: {driver} do not pass with Mesa's driver on the CPU either, {spoken} \
+             say what they lack, {silent} are known to be compiled wrongly. Without them {:.1} %",
             self.all,
             self.expected,
             self.passed,
-            self.failed.len() - new.len()
+            share(self.expected),
+            share(self.expected - theirs),
         );
+        let new = self.failed.iter().filter(|f| f.cause == Cause::Unknown);
+        let new: Vec<&str> = new.map(|failure| failure.test.as_str()).collect();
         ensure!(self.expected > 0, "{text}");
         ensure!(new.is_empty(), "{text}; these are new: {}", new.join(", "));
         Ok(text)
@@ -162,12 +236,13 @@ pub fn all(rig: &Rig<'_>) -> Result<String> {
 /// Writes what failed, and why if that is known.
 fn list(rig: &Rig<'_>, counts: &[&Count]) -> Result<()> {
     let mut text = String::new();
-    for Failure { test, result, why } in counts.iter().flat_map(|count| &count.failed) {
-        writeln!(
-            text,
-            "{result:8} {test} ({})",
-            why.unwrap_or("not explained")
-        )?;
+    for failure in counts.iter().flat_map(|count| &count.failed) {
+        let why = match failure.cause {
+            Cause::Unknown => "not explained",
+            Cause::Driver => "likewise with Mesa's driver on the CPU",
+            Cause::Said(why) | Cause::Silent(why) => why,
+        };
+        writeln!(text, "{:8} {} ({why})", failure.result, failure.test)?;
     }
     fs::write(rig.artefacts.join("failures.txt"), text)?;
     Ok(())
@@ -240,27 +315,35 @@ fn shaders(
         let output = rig.output(&mut command, &format!("{log}-{batches}"), BATCH_LIMIT)?;
         batches += 1;
         let found = subtests(&output);
-        for (test, result) in batch.iter().zip(&found) {
-            let name = test.with_extension("").display().to_string();
-            results.insert(name, result.clone().unwrap_or_else(|| "crash".into()));
-        }
         // The first one ended the process before it said anything if there is none at all.
-        done += found.len().max(1);
-        if found.is_empty() {
-            let name = batch[0].with_extension("").display().to_string();
-            results.insert(name, "crash".into());
+        let found = match found.is_empty() {
+            true => vec![crash()],
+            false => found,
+        };
+        done += found.len();
+        for (test, outcome) in batch.iter().zip(found) {
+            let name = test.with_extension("").display().to_string();
+            results.insert(name, outcome);
         }
     }
     Ok(results)
 }
 
+/// A test that ended its process, until there is better news of it.
+fn crash() -> Outcome {
+    Outcome {
+        result: "crash".into(),
+        said: String::new(),
+    }
+}
+
 /// What `shader_runner` says of each test that it began, in order.
-fn subtests(output: &str) -> Vec<Option<String>> {
+fn subtests(output: &str) -> Vec<Outcome> {
     #[derive(Deserialize)]
     struct Line {
         subtest: BTreeMap<String, String>,
     }
-    let mut results = Vec::new();
+    let mut results: Vec<Outcome> = Vec::new();
     let mut last = None;
     for line in output.lines() {
         if let Some(rest) = line.strip_prefix("PIGLIT TEST: ") {
@@ -268,34 +351,55 @@ fn subtests(output: &str) -> Vec<Option<String>> {
             let number = rest.split(' ').next().map(str::to_owned);
             if number != last {
                 last = number;
-                results.push(None);
+                results.push(crash());
             }
-        } else if let Some(json) = line.strip_prefix("PIGLIT: ")
-            && let Ok(line) = serde_json::from_str::<Line>(json)
-            && let Some(result) = results.last_mut()
-        {
-            *result = line.subtest.into_values().next();
+            continue;
+        }
+        let Some(outcome) = results.last_mut() else {
+            continue;
+        };
+        let json = line.strip_prefix("PIGLIT: ");
+        match json.and_then(|json| serde_json::from_str::<Line>(json).ok()) {
+            Some(line) => {
+                if let Some(result) = line.subtest.into_values().next() {
+                    outcome.result = result;
+                }
+            }
+            None => {
+                outcome.said.push_str(line);
+                outcome.said.push('\n');
+            }
         }
     }
     results
 }
 
-/// The OpenCL tests, on the card and on PoCL.
+/// The OpenCL tests, on the card and on PoCL. What passes on PoCL only is tried with the card's driver
+/// on the CPU.
 fn opencl(rig: &Rig<'_>) -> Result<Count> {
     let layer = piglit(rig)?;
     let pocl = rig.testbed.pocl();
-    // rusticl has to be asked for doubles.
-    let card = programs(rig, "opencl", &[layer], &[("RUSTICL_FEATURES", "fp64")])?;
+    let card = programs(rig, "opencl", &[layer], &[DOUBLES], None)?;
     // Without a driver of its own choice, rusticl has no device.
-    let cpu = programs(rig, "pocl", &[layer, &pocl], &[("RUSTICL_ENABLE", "")])?;
-    Ok(Count::of(&card, &cpu, &Explanations::parse(EXPLAINED)))
+    let nothing = [("RUSTICL_ENABLE", "")];
+    let cpu = programs(rig, "pocl", &[layer, &pocl], &nothing, None)?;
+    let mut count = Count::of(&card, &cpu, &Explanations::parse(EXPLAINED));
+    if !count.failed.is_empty() {
+        let failed: Vec<&str> = count.failed.iter().map(|f| f.test.as_str()).collect();
+        let llvmpipe = [("RUSTICL_ENABLE", "llvmpipe"), DOUBLES];
+        let log = "rusticl-on-llvmpipe";
+        count.ask(&programs(rig, log, &[layer], &llvmpipe, Some(&failed))?);
+    }
+    Ok(count)
 }
 
+/// Runs OpenCL tests: those of these names, or all.
 fn programs(
     rig: &Rig<'_>,
     log: &str,
     layers: &[&Path],
     environment: &[(&str, &str)],
+    names: Option<&[&str]>,
 ) -> Result<Results> {
     #[derive(Deserialize)]
     struct Tests {
@@ -304,12 +408,19 @@ fn programs(
     #[derive(Deserialize)]
     struct Test {
         result: String,
+        err: String,
     }
     let directory = rig.artefacts.join(log);
     let mut command = rig.exec(layers);
     command
         .args(["--", "piglit", "run", "cl", "--overwrite"])
-        .args(["--jobs", "2", "--timeout", "120", "--log-level", "quiet"])
+        .args(["--jobs", "2", "--timeout", "120", "--log-level", "quiet"]);
+    if let Some(names) = names {
+        let list = directory.with_extension("txt");
+        fs::write(&list, names.join("\n"))?;
+        command.arg("--test-list").arg(list);
+    }
+    command
         .arg(&directory)
         .env("PIGLIT_NO_FAST_SKIP", "1")
         .env("PIGLIT_COMPRESSION", "none")
@@ -319,31 +430,45 @@ fn programs(
     let text = fs::read(&path).with_context(|| format!("There is no {}", path.display()))?;
     let tests: Tests = serde_json::from_slice(&text)
         .with_context(|| format!("Cannot make sense of {}", path.display()))?;
+    let outcome = |Test { result, err: said }| Outcome { result, said };
     let results = tests.tests.into_iter();
-    Ok(results.map(|(name, test)| (name, test.result)).collect())
+    Ok(results.map(|(name, test)| (name, outcome(test))).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn results(list: &[(&str, &str, &str)]) -> Results {
+        let outcome = |result: &str, said: &str| Outcome {
+            result: result.into(),
+            said: said.into(),
+        };
+        list.iter()
+            .map(|(name, result, said)| (name.to_string(), outcome(result, said)))
+            .collect()
+    }
+
     #[test]
-    fn a_test_that_was_begun_and_not_ended_has_no_result() {
+    fn a_test_that_was_begun_and_not_ended_has_crashed() {
         let output = "PIGLIT TEST: 1 - one\nPIGLIT TEST: 1 - one\nnoise\n\
                       PIGLIT: {\"subtest\": {\"one\" : \"pass\"}}\n\
                       PIGLIT TEST: 2 - two\nPIGLIT TEST: 2 - two\nSegmentation fault";
-        assert_eq!(subtests(output), [Some("pass".into()), None]);
+        let outcomes = subtests(output);
+        let found: Vec<_> = outcomes
+            .iter()
+            .map(|outcome| (outcome.result.as_str(), outcome.said.as_str()))
+            .collect();
+        assert_eq!(
+            found,
+            [("pass", "noise\n"), ("crash", "Segmentation fault\n")]
+        );
     }
 
     #[test]
     fn what_fails_on_the_cpu_does_not_count() {
-        let results = |list: &[(&str, &str)]| {
-            list.iter()
-                .map(|(name, result)| (name.to_string(), result.to_string()))
-                .collect::<Results>()
-        };
-        let card = results(&[("a", "pass"), ("b", "fail"), ("c", "fail")]);
-        let cpu = results(&[("a", "pass"), ("b", "pass"), ("c", "fail")]);
+        let card = results(&[("a", "pass", ""), ("b", "fail", ""), ("c", "fail", "")]);
+        let cpu = results(&[("a", "pass", ""), ("b", "pass", ""), ("c", "fail", "")]);
         let count = Count::of(&card, &cpu, &Explanations::parse("[known]\nc\n"));
         assert_eq!((count.all, count.expected, count.passed), (3, 2, 1));
         let error = count.judge("").unwrap_err().to_string();
@@ -353,17 +478,40 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_is_explained_by_a_driver_that_fails_without_the_card() {
+        let card = results(&[("a", "fail", ""), ("b", "fail", "")]);
+        let cpu = results(&[("a", "pass", ""), ("b", "pass", "")]);
+        let mut count = Count::of(&card, &cpu, &Explanations::parse(""));
+        count.ask(&results(&[("a", "pass", ""), ("b", "skip", "")]));
+        let causes: Vec<Cause> = count.failed.iter().map(|failure| failure.cause).collect();
+        assert_eq!(causes, [Cause::Unknown, Cause::Driver]);
+    }
+
+    #[test]
+    fn an_explanation_counts_if_the_test_says_what_it_should() {
+        let card = results(&[("a", "crash", "no room left"), ("b", "crash", "")]);
+        let cpu = results(&[("a", "pass", ""), ("b", "pass", "")]);
+        let explanations = Explanations::parse("[compiler]\n> no room\na\nb\n");
+        let count = Count::of(&card, &cpu, &explanations);
+        let causes: Vec<Cause> = count.failed.iter().map(|failure| failure.cause).collect();
+        assert_eq!(causes, [Cause::Said("compiler"), Cause::Unknown]);
+    }
+
+    #[test]
     fn names_below_a_heading_are_explained_by_it_and_a_star_is_any_end() {
-        let explanations = Explanations::parse("; names\n\n[one]\na\nb*\n\n[two]\nc\n");
-        let why = ["a", "ab", "b", "bc", "c"].map(|test| explanations.of(test));
-        let [one, two] = [Some("one"), Some("two")];
+        let explanations = Explanations::parse("; names\n\n[one]\n> it\na\nb*\n\n[two]\nc\n");
+        let why = ["a", "ab", "b", "bc", "c"].map(|test| {
+            let reason = explanations.of(test, "it");
+            reason.map(|reason| (reason.why, reason.says))
+        });
+        let [one, two] = [Some(("one", Some("it"))), Some(("two", None))];
         assert_eq!(why, [one, None, one, one, two]);
     }
 
     #[test]
     fn every_name_in_the_list_has_a_reason_and_is_there_once() {
         let Explanations(list) = Explanations::parse(EXPLAINED);
-        assert!(list.iter().all(|(_, why)| !why.is_empty()));
+        assert!(list.iter().all(|(_, reason)| !reason.why.is_empty()));
         let mut names: Vec<_> = list.iter().map(|(name, _)| name).collect();
         names.sort_unstable();
         let count = names.len();
