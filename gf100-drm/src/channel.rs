@@ -254,12 +254,12 @@ impl Channel {
     ///
     /// The channel died before.
     pub fn wait(&self, sequence: u32) -> Result<(), Error> {
-        loop {
+        while !self.passed(sequence) {
             let seen = self.device.events.count();
-            if self.passed(sequence) {
-                break;
+            self.device.listen();
+            if !self.passed(sequence) {
+                self.device.events.wait(seen, Duration::from_millis(100));
             }
-            self.device.events.wait(seen, Duration::from_millis(100));
         }
         match self.is_alive() {
             true => Ok(()),

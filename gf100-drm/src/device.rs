@@ -33,6 +33,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// gf100_fifo_intr_pbdma`.
 const CACHE_ADDR_SKIP: u32 = 0x8060_0008;
 
+/// What PFIFO interrupts for as long as nobody waits for a fence: an interrupt costs the card and this
+/// process as much as a small grid. Source: K61 `nvkm/engine/fifo/gf100.c gf100_fifo_uevent_init`.
+const QUIET: pfifo::Intr = pfifo::Intr::all().difference(pfifo::Intr::ENGINE);
+
 /// Why there is no device.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -108,8 +112,10 @@ pub struct Device {
     pub vram: Arc<Heap>,
     /// System memory for buffers.
     pub gart: Arc<Heap>,
-    /// Fences that passed, channels that died.
+    /// Fences that passed while somebody [listened](Device::listen), channels that died.
     pub events: Arc<Events>,
+    /// The next fence interrupts.
+    listening: Mutex<bool>,
     channels: Mutex<Vec<Option<Weak<Channel>>>>,
     /// Bytes of a channel's context in PGRAPH.
     context_size: u64,
@@ -133,6 +139,7 @@ impl Device {
             vram: Heap::vram(memory.clone(), HEAP),
             gart: Heap::system(memory, GART_SIZE)?,
             events,
+            listening: Mutex::new(false),
             channels: Mutex::new(vec![None; pfifo::CHANNELS as usize]),
             context_size: 0,
             settings,
@@ -159,7 +166,7 @@ impl Device {
         let base = pfifo::BAR1_BASE_ENABLE | (USERD >> 12) as u32;
         self.write(pfifo::BAR1_BASE, 0, base);
         self.write(pfifo::INTR, 0, !0);
-        self.write(pfifo::INTR_EN, 0, !0);
+        self.write(pfifo::INTR_EN, 0, QUIET.bits());
         self.write(pfifo::ENGINE_INTR_EN, 0, 1);
         self.write(pfifo::CTRL, 0, pfifo::CTRL_ENABLE);
     }
@@ -203,6 +210,36 @@ impl Device {
     /// What the user chose.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// From now on the next fence that passes counts among [`Device::events`]. What passed before has
+    /// to be looked for.
+    pub fn listen(&self) {
+        let mut listening = self.listening.lock();
+        if !*listening {
+            self.acknowledge_fences();
+            self.write(pfifo::INTR_EN, 0, pfifo::Intr::all().bits());
+            *listening = true;
+        }
+    }
+
+    /// A fence passed: those who wait hear of it, and whoever waits on has to listen again.
+    pub fn fence_passed(&self) {
+        {
+            let mut listening = self.listening.lock();
+            self.write(pfifo::INTR_EN, 0, QUIET.bits());
+            self.acknowledge_fences();
+            *listening = false;
+        }
+        self.events.notify();
+    }
+
+    fn acknowledge_fences(&self) {
+        let engines = self.read(pfifo::ENGINE_INTR_SOURCE, 0);
+        for engine in (0..u32::BITS).filter(|engine| engines & 1 << engine != 0) {
+            let causes = self.read(pfifo::ENGINE_INTR, engine);
+            self.write(pfifo::ENGINE_INTR, engine, causes);
+        }
     }
 
     /// Bytes of a channel's context in PGRAPH.

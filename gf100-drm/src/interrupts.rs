@@ -53,11 +53,7 @@ fn serve(device: &Device) {
 fn fifo(device: &Device) {
     let pending = pfifo::Intr::from_bits_retain(device.read(pfifo::INTR, 0));
     if pending.contains(pfifo::Intr::ENGINE) {
-        for engine in bits(device.read(pfifo::ENGINE_INTR_SOURCE, 0)) {
-            let causes = device.read(pfifo::ENGINE_INTR, engine);
-            device.write(pfifo::ENGINE_INTR, engine, causes);
-        }
-        device.events.notify();
+        device.fence_passed();
     }
     if pending.contains(pfifo::Intr::VM_FAULT) {
         for unit in bits(device.read(pfifo::VM_FAULT_SOURCE, 0)) {

@@ -23,23 +23,26 @@ thread_local! {
     /// The thread uses the node, and is in the program now and not in this library: the card's
     /// threads and the locks here yield, too, and must not wait for themselves.
     static IN_PROGRAM: Cell<bool> = const { Cell::new(false) };
-    /// The news that the thread has seen, and since when it looks for more.
-    static LOOKING: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };
+    /// Since when the thread looks for news.
+    static LOOKING: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The news that there were before the thread listened for more.
+    static LISTENED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// The thread came only now to wait for news after `seen`.
-fn is_alert(seen: u64) -> bool {
-    match LOOKING.get() {
-        Some((last, since)) if last == seen => since.elapsed() < ALERT,
-        _ => {
-            LOOKING.set(Some((seen, Instant::now())));
-            true
-        }
-    }
+/// The thread came only now to wait for news.
+fn is_alert() -> bool {
+    let since = LOOKING.get().unwrap_or_else(Instant::now);
+    LOOKING.set(Some(since));
+    since.elapsed() < ALERT
 }
 
-/// Does something for a program that uses the node.
+/// Does something for a program that uses the node. What it waits for afterwards is another thing.
 pub fn for_program<T>(work: impl FnOnce() -> T) -> T {
+    LOOKING.set(None);
+    in_library(work)
+}
+
+fn in_library<T>(work: impl FnOnce() -> T) -> T {
     IN_PROGRAM.set(false);
     let result = work();
     IN_PROGRAM.set(true);
@@ -48,24 +51,35 @@ pub fn for_program<T>(work: impl FnOnce() -> T) -> T {
 
 /// Sleeps until there is news, if the card is at work; whether it did.
 fn nap(device: &Device) -> bool {
-    let seen = device.events.count();
     let clients = node::clients();
     if let Some(cause) = clients.iter().find_map(|client| client.cause_of_death()) {
         eprintln!("gf100-drm: the program waits for a channel that was killed: {cause}");
         std::process::abort();
     }
-    let sleeps = !is_alert(seen) && clients.iter().any(|client| client.is_busy());
-    if sleeps {
-        device.events.wait(seen, NAP);
+    if is_alert() || !clients.iter().any(|client| client.is_busy()) {
+        LISTENED.set(None);
+        return false;
     }
-    sleeps
+    match LISTENED.take() {
+        // What passed before the thread listened, the program sees when it looks once more.
+        None => {
+            LISTENED.set(Some(device.events.count()));
+            device.listen();
+            false
+        }
+        Some(seen) => {
+            device.events.wait(seen, NAP);
+            LOOKING.set(None);
+            true
+        }
+    }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn sched_yield() -> c_int {
     if IN_PROGRAM.try_with(Cell::get).unwrap_or(false)
         && let Some(device) = node::used_device()
-        && for_program(|| nap(device))
+        && in_library(|| nap(device))
     {
         return 0;
     }
