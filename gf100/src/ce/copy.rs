@@ -2,6 +2,8 @@
 //!
 //! Source: K61 `nvkm/engine/ce/fuc/com.fuc` cmd_exec and what it calls; ENV `rnndb/fifo/pcopy.xml`.
 
+use std::ops::Range;
+
 use crate::memory::blocklinear::{Layout, Rect};
 use crate::memory::{Access, Client, Fault};
 use crate::pace::Pace;
@@ -171,38 +173,12 @@ impl Surface {
         bytes: u32,
         out: &mut [u8],
     ) -> Result<(), Fault> {
-        match *self {
-            Surface::Linear { base, pitch } => {
-                for (n, line) in (first..).zip(out.chunks_mut(bytes as usize)) {
-                    client.read(base.wrapping_add(pitch * u64::from(n)), line)?;
-                }
-                Ok(())
-            }
-            Surface::Tiled {
-                base,
-                layout,
-                x,
-                y,
-                z,
-            } => {
-                let rect = Rect {
-                    x,
-                    y: y + first,
-                    z,
-                    width: bytes,
-                    height: lines,
-                };
-                client.read_tiled(base, &layout, rect, out, bytes as usize)
-            }
-            Surface::Narrow(narrow) => {
-                for (n, line) in (first..).zip(out.chunks_mut(bytes as usize)) {
-                    each_column(narrow.x, line.len(), |x, range| {
-                        client.read(narrow.at(x, narrow.y + n), &mut line[range])
-                    })?;
-                }
-                Ok(())
-            }
+        if let Some((base, layout, rect)) = self.rect(first, lines, bytes) {
+            return client.read_tiled(base, &layout, rect, out, bytes as usize);
         }
+        self.each_piece(first, lines, bytes, |at, range| {
+            client.read(at, &mut out[range])
+        })
     }
 
     /// Writes `lines` lines from number `first` on, of `bytes` bytes each.
@@ -214,38 +190,61 @@ impl Surface {
         bytes: u32,
         data: &[u8],
     ) -> Result<(), Fault> {
-        match *self {
-            Surface::Linear { base, pitch } => {
-                for (n, line) in (first..).zip(data.chunks(bytes as usize)) {
-                    client.write(base.wrapping_add(pitch * u64::from(n)), line)?;
+        if let Some((base, layout, rect)) = self.rect(first, lines, bytes) {
+            return client.write_tiled(base, &layout, rect, data, bytes as usize);
+        }
+        self.each_piece(first, lines, bytes, |at, range| {
+            client.write(at, &data[range])
+        })
+    }
+
+    /// Lines of what is tiled: its address, its layout, and where they are in it.
+    fn rect(&self, first: u32, lines: u32, bytes: u32) -> Option<(u64, Layout, Rect)> {
+        let Surface::Tiled {
+            base,
+            layout,
+            x,
+            y,
+            z,
+        } = *self
+        else {
+            return None;
+        };
+        let rect = Rect {
+            x,
+            y: y + first,
+            z,
+            width: bytes,
+            height: lines,
+        };
+        Some((base, layout, rect))
+    }
+
+    /// Calls `each` with the address of each piece of lines of what is not tiled, and its place among
+    /// their bytes.
+    fn each_piece(
+        &self,
+        first: u32,
+        lines: u32,
+        bytes: u32,
+        mut each: impl FnMut(u64, Range<usize>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let bytes = bytes as usize;
+        for n in 0..lines {
+            let (line, start) = (first + n, n as usize * bytes);
+            match *self {
+                Surface::Linear { base, pitch } => {
+                    let at = base.wrapping_add(pitch * u64::from(line));
+                    each(at, start..start + bytes)?;
                 }
-                Ok(())
-            }
-            Surface::Tiled {
-                base,
-                layout,
-                x,
-                y,
-                z,
-            } => {
-                let rect = Rect {
-                    x,
-                    y: y + first,
-                    z,
-                    width: bytes,
-                    height: lines,
-                };
-                client.write_tiled(base, &layout, rect, data, bytes as usize)
-            }
-            Surface::Narrow(narrow) => {
-                for (n, line) in (first..).zip(data.chunks(bytes as usize)) {
-                    each_column(narrow.x, line.len(), |x, range| {
-                        client.write(narrow.at(x, narrow.y + n), &line[range])
-                    })?;
-                }
-                Ok(())
+                Surface::Narrow(narrow) => each_column(narrow.x, bytes, |x, range| {
+                    let at = narrow.at(x, narrow.y + line);
+                    each(at, start + range.start..start + range.end)
+                })?,
+                Surface::Tiled { .. } => {}
             }
         }
+        Ok(())
     }
 }
 
@@ -254,7 +253,7 @@ impl Surface {
 fn each_column(
     x: u32,
     len: usize,
-    mut each: impl FnMut(u32, std::ops::Range<usize>) -> Result<(), Fault>,
+    mut each: impl FnMut(u32, Range<usize>) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let mut done = 0;
     while done < len {
