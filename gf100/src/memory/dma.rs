@@ -8,18 +8,15 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use parking_lot::Mutex;
-use thiserror::Error;
 
+use super::dma_error::{DmaError, MAX_WINDOWS};
 use super::epoch::Flush;
-use super::files::{Files, MAX_FILES};
+use super::files::Files;
 use super::gate::{Guard, Published};
 use super::mapping::Mapping;
 use super::span::HostSpan;
 use super::{BusError, Shared};
 
-/// Windows that may be open at once, those that continue each other counted as one: the RAM of a
-/// guest with 4 GiB in the worst of orders.
-const MAX_WINDOWS: usize = 1 << 20;
 /// Granularity of windows.
 const PAGE: u64 = 0x1000;
 
@@ -43,39 +40,6 @@ impl Protection {
         read: true,
         write: false,
     };
-}
-
-/// Why a window was not opened.
-#[derive(Debug, Error)]
-pub enum DmaError {
-    /// Address, size or file offset is not a multiple of 4 KiB, the window is empty or wraps.
-    #[error("Window {iova:#x}+{size:#x} is not made of whole pages")]
-    Shape {
-        /// Bus address.
-        iova: u64,
-        /// Bytes.
-        size: u64,
-    },
-    /// Part of it is open already.
-    #[error("Window {iova:#x}+{size:#x} overlaps an open one")]
-    Overlap {
-        /// Bus address.
-        iova: u64,
-        /// Bytes.
-        size: u64,
-    },
-    /// There are too many to keep.
-    #[error("{MAX_WINDOWS} windows are open, which is the limit")]
-    TooManyWindows,
-    /// There are too many files behind them.
-    #[error("There are open windows on {MAX_FILES} files, which is the limit")]
-    TooManyFiles,
-    /// The file lost memory that another window led to.
-    #[error("Memory of the window's file is gone, and windows on it are still open")]
-    Lost,
-    /// The file cannot be mapped so.
-    #[error("Cannot map the window's memory")]
-    Map(#[source] io::Error),
 }
 
 #[derive(Clone)]

@@ -10,12 +10,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Weak};
 
-use super::dma::DmaError;
+use super::dma_error::{DmaError, MAX_FILES};
 use super::mapping::Mapping;
-
-/// Files that may be mapped at once: well below what a process may have, as there are other users
-/// of that.
-pub(super) const MAX_FILES: usize = 4096;
 
 /// What makes two descriptors show the same memory. A file that has changed its size is another
 /// one, as its mapping is. As long as it is mapped, nobody else gets its number.

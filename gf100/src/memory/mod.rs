@@ -23,6 +23,7 @@ mod bar;
 pub mod blocklinear;
 mod client;
 mod dma;
+mod dma_error;
 mod epoch;
 mod fault;
 mod files;
@@ -45,7 +46,8 @@ use thiserror::Error;
 use self::aliases::Aliases;
 pub use self::bar::{BarId, BarWindow, Pramin};
 pub use self::client::Client;
-pub use self::dma::{DmaError, DmaSpace, Protection};
+pub use self::dma::{DmaSpace, Protection};
+pub use self::dma_error::DmaError;
 use self::epoch::Epochs;
 pub use self::epoch::Flush;
 pub use self::fault::{
