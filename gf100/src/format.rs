@@ -222,10 +222,24 @@ fn pack(kind: Kind, channel: u8, bits: u8, value: u32) -> u32 {
     }
 }
 
+/// Fractions of 8 bits.
+static UNORM_8: [f32; 256] = {
+    let mut table = [0.0; 256];
+    let mut value = 0;
+    while value < 256 {
+        table[value] = (value as f64 / 255.0) as f32;
+        value += 1;
+    }
+    table
+};
+
 /// The value of the component with these bits: an integer of integer kinds, else the bits of a
 /// single-precision number.
 pub fn unpack(kind: Kind, channel: u8, bits: u8, value: u32) -> u32 {
-    let unorm = (f64::from(value) / f64::from(ones(bits))) as f32;
+    let unorm = match bits {
+        8 => UNORM_8[value as usize & 0xff],
+        _ => (f64::from(value) / f64::from(ones(bits))) as f32,
+    };
     let signed = (value << (32 - bits)) as i32 >> (32 - bits);
     match kind {
         Kind::Uint => value,

@@ -220,17 +220,32 @@ impl Lookup<'_> {
             let at = taps.map(|(taps, _)| taps[0]);
             return self.texel(reader, level, at, layer);
         }
+        match self.dimensions() {
+            1 => self.filter::<1>(reader, level, &taps, layer),
+            2 => self.filter::<2>(reader, level, &taps, layer),
+            _ => self.filter::<3>(reader, level, &taps, layer),
+        }
+    }
+
+    /// The colour of the texels around a place of `D` dimensions.
+    fn filter<const D: usize>(
+        &self,
+        reader: &mut Reader<'_, '_>,
+        level: u32,
+        taps: &[Taps; 3],
+        layer: u32,
+    ) -> Result<[u32; 4], Fault> {
         let mut sum = [0f32; 4];
-        for corner in 0..1usize << self.dimensions() {
+        for corner in 0..1usize << D {
             let side = |n: usize| corner >> n & 1;
-            let weight = (0..3).fold(1.0, |weight, n| match side(n) {
+            let weight = (0..D).fold(1.0, |weight, n| match side(n) {
                 0 => weight * (1.0 - taps[n].1),
                 _ => weight * taps[n].1,
             });
             if weight == 0.0 {
                 continue;
             }
-            let at = [0, 1, 2].map(|n| taps[n].0[side(n)]);
+            let at = [0, 1, 2].map(|n| if n < D { taps[n].0[side(n)] } else { Some(0) });
             let texel = self.texel(reader, level, at, layer)?;
             for (sum, component) in sum.iter_mut().zip(texel) {
                 *sum += weight * f32::from_bits(component);

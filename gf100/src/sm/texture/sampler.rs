@@ -40,9 +40,9 @@ impl Wrap {
     /// The coordinate, in texels of `size`, brought to where a float is exact enough.
     fn fold(self, at: f32, size: f32) -> f32 {
         match self {
-            Wrap::Repeat => at - (at / size).floor() * size,
+            Wrap::Repeat => at - floor(at / size) as f32 * size,
             Wrap::Mirror => {
-                let at = at - (at / (2.0 * size)).floor() * 2.0 * size;
+                let at = at - floor(at / (2.0 * size)) as f32 * 2.0 * size;
                 if at > size { 2.0 * size - at } else { at }
             }
             Wrap::ClampToEdge | Wrap::Border => at,
@@ -76,7 +76,7 @@ impl Wrap {
     /// The texel at a coordinate, in texels, `offset` texels on.
     pub fn nearest(self, at: f32, size: u32, offset: i32) -> Option<u32> {
         let at = self.fold(finite(at), size as f32);
-        let mut texel = (at.floor() as i32).saturating_add(offset);
+        let mut texel = floor(at).saturating_add(offset);
         if matches!(self, Wrap::ClampOgl | Wrap::MirrorOnceClampOgl) {
             // The coordinate at the far edge is still inside.
             texel = texel.min(size as i32 - 1 + offset.max(0));
@@ -88,15 +88,23 @@ impl Wrap {
     /// the second.
     pub fn linear(self, at: f32, size: u32, offset: i32) -> ([Option<u32>; 2], f32) {
         let at = self.fold(finite(at), size as f32) - 0.5;
-        let first = (at.floor() as i32).saturating_add(offset);
+        let whole = floor(at);
+        let first = whole.saturating_add(offset);
         let texels = [first, first.saturating_add(1)].map(|texel| self.texel(texel, size));
-        (texels, at - at.floor())
+        (texels, at - whole as f32)
     }
 }
 
 /// Texel -1 is texel 0 once more.
 fn mirrored(at: i32) -> i32 {
     if at < 0 { !at } else { at }
+}
+
+/// The integer below a number that [`finite`] let through, or that is nearer to 0. The standard
+/// library calls a function for it on hosts of every age.
+fn floor(at: f32) -> i32 {
+    let towards_zero = at as i32;
+    towards_zero - i32::from(towards_zero as f32 > at)
 }
 
 /// A coordinate that can be computed with: NaN is 0, and what is far off is nearer.

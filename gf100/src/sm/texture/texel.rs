@@ -39,6 +39,23 @@ pub const MAX_BLOCK_BYTES: usize = 16;
 pub struct TexelFormat {
     storage: Storage,
     kinds: [Kind; 4],
+    /// Of a block.
+    bytes: u32,
+}
+
+impl Storage {
+    /// Bytes of a block, up to [`MAX_BLOCK_BYTES`].
+    fn block_bytes(&self) -> u32 {
+        match self {
+            Storage::Plain(components) => {
+                let bits = components.iter().map(|&(_, bits)| u32::from(bits));
+                bits.sum::<u32>() / 8
+            }
+            Storage::SharedExponent | Storage::Pair(_) => 4,
+            Storage::Compressed(Compression::Dxt1 | Compression::Dxn1) => 8,
+            Storage::Compressed(_) => 16,
+        }
+    }
 }
 
 impl TexelFormat {
@@ -103,7 +120,11 @@ impl TexelFormat {
             })
         };
         let kinds = [kind(0)?, kind(1)?, kind(2)?, kind(3)?];
-        Some(Self { storage, kinds })
+        Some(Self {
+            storage,
+            kinds,
+            bytes: storage.block_bytes(),
+        })
     }
 
     /// A component is an integer.
@@ -122,25 +143,14 @@ impl TexelFormat {
 
     /// Bytes of a block, up to [`MAX_BLOCK_BYTES`].
     pub fn block_bytes(&self) -> u32 {
-        match self.storage {
-            Storage::Plain(components) => {
-                components
-                    .iter()
-                    .map(|&(_, bits)| u32::from(bits))
-                    .sum::<u32>()
-                    / 8
-            }
-            Storage::SharedExponent | Storage::Pair(_) => 4,
-            Storage::Compressed(Compression::Dxt1 | Compression::Dxn1) => 8,
-            Storage::Compressed(_) => 16,
-        }
+        self.bytes
     }
 
     /// The components of texel `x`, `y` of a block: integers of integer kinds, else bits of
     /// single-precision numbers. What is not stored is 0.
     pub fn decode(&self, block: &[u8; MAX_BLOCK_BYTES], x: u32, y: u32) -> [u32; 4] {
         match self.storage {
-            Storage::Plain(components) => self.plain(components, u128::from_le_bytes(*block)),
+            Storage::Plain(components) => self.plain(components, block),
             Storage::SharedExponent => {
                 let [a, b, c, d, ..] = *block;
                 shared_exponent(u32::from_le_bytes([a, b, c, d]))
@@ -155,15 +165,27 @@ impl TexelFormat {
         }
     }
 
-    fn plain(&self, components: &[(u8, u8)], mut word: u128) -> [u32; 4] {
+    fn plain(&self, components: &[(u8, u8)], block: &[u8; MAX_BLOCK_BYTES]) -> [u32; 4] {
         let mut out = [0; 4];
-        for &(component, bits) in components {
-            let value = word as u32 & (u32::MAX >> (32 - bits));
+        let mut take = |&(component, bits): &(u8, u8), value: u32| {
             if let Some(out) = out.get_mut(usize::from(component)) {
                 let kind = self.kinds[usize::from(component)];
-                *out = format::unpack(kind, component, bits, value);
+                *out = format::unpack(kind, component, bits, value & (u32::MAX >> (32 - bits)));
             }
-            word >>= bits;
+        };
+        // Most are small, which shifts faster.
+        if let (true, Some(low)) = (self.bytes <= 8, block.first_chunk()) {
+            let mut word = u64::from_le_bytes(*low);
+            for component in components {
+                take(component, word as u32);
+                word >>= component.1;
+            }
+        } else {
+            let mut word = u128::from_le_bytes(*block);
+            for component in components {
+                take(component, word as u32);
+                word >>= component.1;
+            }
         }
         out
     }
