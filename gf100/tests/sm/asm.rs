@@ -227,6 +227,11 @@ pub const fn atom(dst: u64, family: u64, kind: u64, data: u64, a: u64) -> I {
         .bit(58)
 }
 
+/// An atomic without a result: as [`atom`], of the families from 0x04 on.
+pub const fn red(family: u64, kind: u64, data: u64, a: u64) -> I {
+    I::new(5, family).dst(data).a(a).field(5, 5, kind).bit(58)
+}
+
 /// A barrier with a result: `mode` 0 counts, 1 is and, 2 or, 4 arrives.
 pub const fn bar(mode: u64, id: u64, threads: u64, p: u64) -> I {
     I::new(4, 0x14)

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::{
     asm::*,
     machine::{DATA, Machine, TEMP},
-    random::{FIRST, PREDS, Program, REGS, Rng, THREADS, WORDS, constants, framed},
+    random::{FIRST, PREDS, Program, REGS, Rng, THREADS, WORDS, cases, constants, framed},
 };
 
 /// The pair of registers with a thread's address, and one with its offset in shared memory.
@@ -48,7 +48,7 @@ fn access(rng: &mut Rng, types: u64) -> I {
         },
         // An addition of 32 bits, with a result and without.
         _ if rng.flip() => atom(FIRST + rng.below(REGS as u64), 0x14, 0, data, ADDRESS),
-        _ => I::new(5, 0x04).dst(data).a(ADDRESS).bit(58),
+        _ => red(0x04, 0, data, ADDRESS),
     };
     match rng.below(4) {
         0 => access.on(rng.below(PREDS as u64)),
@@ -178,7 +178,7 @@ fn run(engine: Engine, seed: u64, may_fail: bool) -> Left {
 const COMPILED: Engine = Engine::Jit { patience: 0 };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn programs_leave_the_same_behind(seed: u64) {

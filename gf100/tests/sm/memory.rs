@@ -125,7 +125,7 @@ fn wide_atomics_and_float_sums() {
         mov_imm(12, 1.5f32.to_bits()),
         iadd_imm(2, 2, 16),
         atom(13, 0x1a, 0x10, 12, 2),
-        I::new(5, 0x0a).dst(12).a(2).field(5, 5, 0x10).bit(58),
+        red(0x0a, 0x10, 12, 2),
         exit(),
     ];
     let machine = Machine::new(&code);

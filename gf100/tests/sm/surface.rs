@@ -123,7 +123,7 @@ fn addresses_of_texels_serve_atomics() {
             .field(5, 3, ty::B32)
             .field(54, 3, 2),
         mov_imm(16, 1),
-        I::new(5, 0x04).dst(16).a(12).bit(58).unless(2),
+        red(0x04, 0, 16, 12).unless(2),
         exit(),
     ];
     let mut machine = Machine::new(&code).threads(64);

@@ -286,7 +286,7 @@ const NEAREST: Sampler = Sampler {
 };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(crate::random::cases(96))]
 
     /// Coordinates are multiples of 1/64 texel, so that both sides agree which texel is nearest.
     #[test]

@@ -23,6 +23,14 @@ pub const THREADS: usize = 75;
 /// Words of a thread's result: registers, then predicates.
 pub const WORDS: usize = REGS + PREDS;
 
+/// As many random programs, unless `PROPTEST_CASES` says how many.
+pub fn cases(count: u32) -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(count),
+    }
+}
+
 /// What threads start with.
 fn threads(seed: u64) -> Vec<Thread> {
     let mut rng = Rng(seed);
@@ -84,7 +92,7 @@ fn on_card(body: &[Line], constants: &[u32], threads: &[Thread]) -> Vec<Thread> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
 
     /// Operations one after the other, some of them guarded.
     #[test]
