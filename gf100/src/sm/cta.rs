@@ -150,8 +150,11 @@ impl Cta {
     /// Starts CTA `id` from the beginning of the program, which may read the registers of
     /// `read_first`, a bit each, before it has written them.
     pub fn start(&mut self, launch: &Launch, id: [u32; 3], multiprocessor: u32, read_first: u128) {
-        self.memory.shared.fill(0);
-        self.memory.locks.fill(0);
+        // The host's memset takes long for nothing, where there is no memory.
+        if !self.memory.shared.is_empty() {
+            self.memory.shared.fill(0);
+            self.memory.locks.fill(0);
+        }
         self.memory.id = id;
         self.memory.multiprocessor = multiprocessor;
         self.memory.clock_end = 0;

@@ -2,7 +2,8 @@
 
 use super::{
     decode::{Op, Pred, PredSrc, RegOrImm, SetTo},
-    program::{Exec, Extent, Inst, RowRef, Shape},
+    operands::{Extent, Shape},
+    program::{Exec, Inst, RowRef},
 };
 
 /// Rows and predicates, a bit each.

@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -12,12 +12,13 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 
 use super::{
+    constants::Constants,
     cta::{Cta, Reach, Turn},
     engine::Engine,
     exec::{Baseline, Isa},
     jit::{Code as Compiled, Compiler, Pages},
     lanes::{LANES, Row},
-    launch::{CONSTANT_BUFFERS, Failure, Launch, LaunchError},
+    launch::{Failure, Launch, LaunchError},
     pool::Pool,
     program::{Exec, Fetch, Program, uniform_rows},
     texture::Headers,
@@ -25,7 +26,7 @@ use super::{
 use crate::{
     backoff,
     engine::Pause,
-    memory::{BusError, Client, Fault, Memory, PhysAddr, Privilege},
+    memory::{BusError, Client, Memory, PhysAddr, Privilege},
     pace::Pace,
 };
 
@@ -37,8 +38,6 @@ const WORTH_HELP: Duration = Duration::from_micros(8);
 const PROGRAMS: usize = 64;
 /// Instructions of all programs that are kept, about 80 bytes each; a longer one is kept alone.
 const KEPT_INSTRUCTIONS: usize = 1 << 17;
-/// Bytes of a constant buffer at most.
-const MAX_CONSTANTS: u32 = 64 << 10;
 
 /// What the warps of a grid look at; its parts stay the same while a turn lasts.
 pub struct Environment {
@@ -56,45 +55,6 @@ pub struct Environment {
     pub code: Option<Arc<Compiled>>,
     /// The rows of its uniforms.
     pub uniform: Vec<Row>,
-}
-
-/// The constant buffers of a launch, each as it was when it was first looked at.
-pub struct Constants {
-    bindings: [(u64, u32); CONSTANT_BUFFERS],
-    banks: [OnceLock<Box<[u8]>>; CONSTANT_BUFFERS],
-}
-
-impl Constants {
-    fn new(launch: &Launch) -> Self {
-        Self {
-            bindings: launch
-                .constants
-                .map(|buffer| (buffer.address, buffer.size.min(MAX_CONSTANTS))),
-            banks: Default::default(),
-        }
-    }
-
-    /// The word at a multiple of 4; 0 behind the end.
-    ///
-    /// # Errors
-    ///
-    /// The buffer cannot be read.
-    pub fn word(&self, client: &mut Client, bank: u32, offset: u32) -> Result<u32, Fault> {
-        let Some(cell) = self.banks.get(bank as usize) else {
-            return Ok(0);
-        };
-        let bytes = match cell.get() {
-            Some(bytes) => bytes,
-            None => {
-                let (address, size) = self.bindings[bank as usize];
-                let mut bytes = vec![0; size.next_multiple_of(4) as usize];
-                client.read(address, &mut bytes[..size as usize])?;
-                cell.get_or_init(|| bytes.into())
-            }
-        };
-        let word = bytes.get(offset as usize..).and_then(<[u8]>::first_chunk);
-        Ok(word.map_or(0, |word| u32::from_le_bytes(*word)))
-    }
 }
 
 /// Reads the code segment of a launch.

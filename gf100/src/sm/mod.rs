@@ -26,6 +26,7 @@
 //! what they were when the grid first looked, code what it was when it was first reached.
 
 mod bits;
+mod constants;
 mod cta;
 pub mod decode;
 mod effects;
@@ -41,6 +42,7 @@ mod jit;
 mod jit;
 mod lanes;
 mod launch;
+mod operands;
 mod optimize;
 mod pool;
 mod program;

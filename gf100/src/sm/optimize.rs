@@ -13,7 +13,8 @@
 use super::{
     decode::{AddOp, Combine, Logic, LopOp, Op, Pred, SetTo, Target},
     effects::{Effects, Places},
-    program::{Exec, Inst, Program, RowRef, Shape, Uniform, static_target},
+    operands::Shape,
+    program::{Exec, Inst, Program, RowRef, Uniform, static_target},
 };
 
 /// Registers of a thread.

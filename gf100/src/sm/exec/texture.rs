@@ -7,7 +7,7 @@ use super::{Cx, Halt, Inst};
 use crate::sm::{
     decode::{LodMode, Tex, TexDim, TexKind, TexQuery},
     lanes::{LANES, each},
-    program::tex_sources,
+    operands::tex_sources,
     texture::{Lookup, Place, Reader, Sampler, Texture, dimensions, fetch},
 };
 

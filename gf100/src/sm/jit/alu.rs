@@ -40,12 +40,14 @@ pub fn can(i: &Inst, op: &Op) -> bool {
         Op::Mufu { function, .. } => matches!(function, MufuFunction::Rcp | MufuFunction::Rsq),
         Op::DAdd(round) | Op::DMul(round) | Op::DFma(round) => round == Round::Nearest,
         Op::F2F { to, from, .. } => to == FloatSize::F32 && from == FloatSize::F32,
-        Op::F2I { to, from, .. } => to.log2 == 2 && from == FloatSize::F32,
+        Op::F2I { to, from, .. } => to.log2 <= 2 && from == FloatSize::F32,
         Op::I2F {
             to, from, round, ..
         } => {
-            to == FloatSize::F32 && from.log2 == 2 && round == Round::Nearest && i.neg | i.abs == 0
+            let plain = i.neg | i.abs == 0;
+            to == FloatSize::F32 && from.log2 <= 2 && round == Round::Nearest && plain
         }
+        Op::I2I { to, from, sat, .. } => to.log2 <= 2 && from.log2 <= 2 && !sat,
         Op::FMinMax { .. }
         | Op::FSet { .. }
         | Op::DSet { .. }
@@ -239,18 +241,34 @@ pub fn emit(t: &mut Translator<'_>, group: &mut Group, i: &Inst) {
         Op::F2I { to, round, ftz, .. } => {
             let x = e.float(1, ftz);
             let x = e.t.integral(x, round);
-            match to.signed {
-                true => e.t.b.ins().fcvt_to_sint_sat(I32X4, x),
-                false => e.t.b.ins().fcvt_to_uint_sat(I32X4, x),
+            match (to.log2, to.signed) {
+                (2, true) => e.t.b.ins().fcvt_to_sint_sat(I32X4, x),
+                (2, false) => e.t.b.ins().fcvt_to_uint_sat(I32X4, x),
+                _ => {
+                    let x = e.t.b.ins().fcvt_to_sint_sat(I32X4, x);
+                    e.t.clamp(x, to)
+                }
             }
         }
-        Op::I2F { from, .. } => {
+        Op::I2F { from, byte, .. } => {
             let x = e.source(1);
-            let x = match from.signed {
-                true => e.t.b.ins().fcvt_from_sint(F32X4, x),
-                false => e.t.b.ins().fcvt_from_uint(F32X4, x),
+            let x = e.t.part(x, from, byte);
+            let x = match from.log2 == 2 && !from.signed {
+                true => e.t.b.ins().fcvt_from_uint(F32X4, x),
+                false => e.t.b.ins().fcvt_from_sint(F32X4, x),
             };
             e.t.bits(x)
+        }
+        Op::I2I { to, from, byte, .. } => {
+            let x = e.source(1);
+            let mut x = e.t.part(x, from, byte);
+            if from.signed && i.abs >> 1 & 1 != 0 {
+                x = e.t.b.ins().iabs(x);
+            }
+            if i.neg >> 1 & 1 != 0 {
+                x = e.t.b.ins().ineg(x);
+            }
+            e.t.part(x, to, 0)
         }
         _ => return,
     };

@@ -16,6 +16,7 @@ mod frame;
 mod group;
 mod liveness;
 mod plan;
+mod run;
 mod translate;
 mod vector;
 

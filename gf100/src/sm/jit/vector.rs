@@ -7,7 +7,7 @@ use cranelift_codegen::ir::{
 };
 
 use super::{frame::GROUP, group::Mask, translate::Translator};
-use crate::sm::decode::{Condition, Round};
+use crate::sm::decode::{Condition, IntSize, Round};
 
 /// The sign of a number.
 pub const SIGN: u32 = 1 << 31;
@@ -155,6 +155,36 @@ impl Translator<'_> {
     pub fn shift_by(&mut self, way: Shift, x: Value, by: u32) -> Value {
         let by = self.b.ins().iconst(I32, i64::from(by));
         self.shift(way, x, by)
+    }
+
+    /// The lowest part of a register, or for bytes and halves the one that begins at `byte`, widened.
+    pub fn part(&mut self, x: Value, size: IntSize, byte: u8) -> Value {
+        let from = match size.log2 {
+            0 => 8 * u32::from(byte & 3),
+            // Halves are counted in bytes.
+            1 => 8 * u32::from(byte & 2),
+            _ => return x,
+        };
+        let unused = 32 - (8 << size.log2);
+        let way = if size.signed {
+            Shift::Signed
+        } else {
+            Shift::Right
+        };
+        let top = self.shift_by(Shift::Left, x, unused - from);
+        self.shift_by(way, top, unused)
+    }
+
+    /// Numbers within what a byte or a half holds.
+    pub fn clamp(&mut self, x: Value, size: IntSize) -> Value {
+        let bits = 8u32 << size.log2;
+        let (least, greatest) = match size.signed {
+            true => (-1i32 << (bits - 1), (1i32 << (bits - 1)) - 1),
+            false => (0, (1i32 << bits) - 1),
+        };
+        let (least, greatest) = (self.splat(least as u32), self.splat(greatest as u32));
+        let x = self.b.ins().smax(x, least);
+        self.b.ins().smin(x, greatest)
     }
 
     /// The high words of unsigned products.
