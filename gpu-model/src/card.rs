@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use mmio::{Bar, RegId};
 
+use crate::stretch::Stretches;
+
 /// What a DMA window lets the card do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Protection {
@@ -56,6 +58,12 @@ pub trait Card: Send + Sync {
     /// Waits until the card sends its message, `at_most` that long; whether it did. One thread
     /// waits.
     fn wait_interrupt(&self, at_most: Duration) -> bool;
+
+    /// From now on the card's BARs lead to `stretches` of its memory. For cards that have no shorter way
+    /// to it.
+    fn show(&self, stretches: &Stretches) {
+        let _ = stretches;
+    }
 
     /// Loads video memory, if the card has a way to it without a window; whether it has.
     fn vram_read(&self, address: u64, data: &mut [u8]) -> bool {

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use mmio::VmId;
 use mmio::layout::{instance, pagetable, userd};
 use mmio::regs::pfifo;
+use mmio::{Bar, VmId};
+
+use crate::stretch::{Stretch, Stretches};
 
 /// Bytes of bus addresses that a machine has: `iova = base + guest physical address`.
 const DMA_SHIFT: u32 = 36;
@@ -25,9 +27,12 @@ pub(crate) const SCRUBBER: u32 = pfifo::CHANNELS - 1;
 const LEAST_CHANNELS: u32 = 4;
 /// Bytes of a runlist buffer.
 const RUNLIST_SIZE: u64 = 0x1000;
-/// The first directory entry of BAR1 covers 16 MiB: more than the control pages of all channels.
-const BAR1_TABLE_SIZE: u64 = 0x8000;
 const DIRECTORY_SIZE: u64 = pagetable::PDE_COUNT * pagetable::ENTRY_SIZE;
+/// A BAR has one directory entry, with large pages.
+const BAR_TABLE_SIZE: u64 = pagetable::LARGE_COUNT * pagetable::ENTRY_SIZE;
+const BAR_REACH: u64 = 1 << pagetable::PDE_SHIFT;
+/// Bytes of the control pages of all channels: whole large pages.
+const CONTROL_SIZE: u64 = pfifo::CHANNELS as u64 * userd::STRIDE;
 
 /// Why a card cannot be shared like that.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,9 +145,14 @@ impl Layout {
         u64::from(self.vgpus) * self.vram_each
     }
 
+    /// The control page (USERD) of channel `chid` of the card.
+    pub fn userd(&self, chid: u32) -> u64 {
+        self.hypervisor() + u64::from(chid) * userd::STRIDE
+    }
+
     /// The shadow instance block of channel `chid` of the card.
     pub fn instance(&self, chid: u32) -> u64 {
-        self.hypervisor() + u64::from(chid) * instance::SIZE
+        self.userd(pfifo::CHANNELS) + u64::from(chid) * instance::SIZE
     }
 
     /// A second one of each machine, for contexts that no channel has.
@@ -152,7 +162,7 @@ impl Layout {
 
     /// The channel of the card whose shadow instance block is at `address`.
     pub fn channel_at(&self, address: u64) -> Option<u32> {
-        let chid = address.checked_sub(self.hypervisor())? / instance::SIZE;
+        let chid = address.checked_sub(self.instance(0))? / instance::SIZE;
         (chid < pfifo::CHANNELS.into()).then_some(chid as u32)
     }
 
@@ -161,29 +171,25 @@ impl Layout {
         self.instance(pfifo::CHANNELS) + index * RUNLIST_SIZE
     }
 
-    /// The control page (USERD) of channel `chid` of the card.
-    pub fn userd(&self, chid: u32) -> u64 {
-        self.context_instance(VmId(MOST_VGPUS)) + u64::from(chid) * userd::STRIDE
-    }
-
-    /// The instance block of BAR1.
-    pub fn bar1_instance(&self) -> u64 {
-        self.userd(pfifo::CHANNELS)
-    }
-
-    /// The page directory of BAR1.
-    pub fn bar1_directory(&self) -> u64 {
-        (self.bar1_instance() + instance::SIZE).next_multiple_of(DIRECTORY_SIZE)
-    }
-
-    /// The page table of BAR1: an entry per channel.
-    pub fn bar1_table(&self) -> u64 {
-        self.bar1_directory() + DIRECTORY_SIZE
+    /// What the BARs that the hypervisor has lead to.
+    pub(crate) fn bar_space(&self, bar: Bar) -> BarSpace {
+        let first = self.context_instance(VmId(MOST_VGPUS));
+        let (n, bars) = match bar {
+            Bar::Bar3 => (1, 2),
+            _ => (0, 2),
+        };
+        let directories = (first + bars * instance::SIZE).next_multiple_of(DIRECTORY_SIZE);
+        BarSpace {
+            instance: first + n * instance::SIZE,
+            directory: directories + n * DIRECTORY_SIZE,
+            table: directories + bars * DIRECTORY_SIZE + n * BAR_TABLE_SIZE,
+        }
     }
 
     /// The large page that is all memory of the channel that clears memory.
     pub fn scrubber(&self) -> u64 {
-        (self.bar1_table() + BAR1_TABLE_SIZE).next_multiple_of(1 << pagetable::LARGE_SHIFT)
+        let tables = self.bar_space(Bar::Bar3).table + BAR_TABLE_SIZE;
+        tables.next_multiple_of(1 << pagetable::LARGE_SHIFT)
     }
 
     /// Bytes that the structures take.
@@ -197,10 +203,57 @@ impl Layout {
         u64::from(chid) * userd::STRIDE
     }
 
-    /// Bytes of the page table of BAR1.
-    pub const fn bar1_table_size() -> u64 {
-        BAR1_TABLE_SIZE
+    /// What of video memory the hypervisor has behind BARs of so many bytes. Drivers keep instance
+    /// blocks, contexts and page tables at the end of video memory, which is behind BAR3 with the
+    /// hypervisor's own; and buffers at its start, behind BAR1 with the control pages.
+    pub fn stretches(&self, bar1: u64, bar3: u64) -> Stretches {
+        let vgpus = u64::from(self.vgpus);
+        let whole = |bytes: u64| bytes / VRAM_UNIT * VRAM_UNIT;
+        let share = |bar: u64, own| whole(bar.min(BAR_REACH).saturating_sub(own) / vgpus);
+
+        let control = self.userd(0)..self.userd(pfifo::CHANNELS);
+        let own = control.end..self.hypervisor() + STRUCTURES;
+        let bottom = share(bar1, CONTROL_SIZE).min(self.vram_each);
+        let share = share(bar3, STRUCTURES);
+        let top = whole(share / 4 * 3).min(self.vram_each - bottom);
+        let parts: Vec<Partition> = (0..self.vgpus).map(|n| self.partition(VmId(n))).collect();
+
+        let bottoms = parts
+            .iter()
+            .map(|Partition { vram, .. }| vram.start..vram.start + bottom);
+        let tops = parts
+            .iter()
+            .map(|Partition { vram, .. }| vram.end - top..vram.end);
+        let tables = parts.iter().map(|Partition { tables, .. }| {
+            tables.start..tables.end.min(tables.start + share - top)
+        });
+        let mut all = Vec::new();
+        all.extend(Stretch::in_a_row(
+            Bar::Bar1,
+            [control].into_iter().chain(bottoms),
+        ));
+        all.extend(Stretch::in_a_row(
+            Bar::Bar3,
+            [own].into_iter().chain(tables).chain(tops),
+        ));
+        Stretches::new(all)
     }
+}
+
+/// Where the structures of a BAR's address space are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BarSpace {
+    /// The instance block.
+    pub instance: u64,
+    /// The page directory.
+    pub directory: u64,
+    /// The table of large pages.
+    pub table: u64,
+}
+
+impl BarSpace {
+    /// Bytes of the directory.
+    pub const DIRECTORY_SIZE: u64 = DIRECTORY_SIZE;
 }
 
 /// What one machine has of the card.
@@ -278,6 +331,40 @@ mod tests {
         assert_eq!(part.dma(1 << 36, 1), None);
         assert_eq!(part.channel(42), None);
         assert_eq!(part.channel(41), Some(83));
+    }
+
+    #[test]
+    fn stretches_are_disjoint_and_reach_both_ends_of_each_part() {
+        let (bar1, bar3) = (128 << 20, 64 << 20);
+        for (vgpus, each) in [(1, 512 << 20), (2, 128 << 20), (MOST_VGPUS, LEAST_VRAM)] {
+            let vram = Layout::vram_for(vgpus, each, LEAST_TABLES);
+            let layout = Layout::new(vgpus, each, vram).unwrap();
+            let stretches = layout.stretches(bar1, bar3);
+            for (bar, size) in [(Bar::Bar1, bar1), (Bar::Bar3, bar3)] {
+                let mut end = 0;
+                for stretch in stretches.behind(bar) {
+                    let len = stretch.vram.end - stretch.vram.start;
+                    assert!(stretch.vram.end <= vram);
+                    assert!(
+                        stretch
+                            .vram
+                            .start
+                            .is_multiple_of(1 << pagetable::LARGE_SHIFT)
+                    );
+                    assert!(len.is_multiple_of(1 << pagetable::LARGE_SHIFT));
+                    end = end.max(stretch.offset + len);
+                }
+                assert!(end <= size);
+            }
+            let last = layout.partition(VmId(vgpus - 1));
+            for at in [last.vram.start, last.vram.end - 4, last.tables.start] {
+                assert!(stretches.find(at, 4).is_some(), "{at:#x}");
+            }
+            assert_eq!(
+                stretches.find(layout.userd(5), 4),
+                Some((Bar::Bar1, 0x5000))
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Bringing the card up, once for all machines.
 
+use mmio::Bar;
 use mmio::layout::{instance, pagetable};
 use mmio::regs::falcon::{self, offset};
 use mmio::regs::{pbus, pfifo, pgraph, pmc, ppci};
@@ -7,14 +8,12 @@ use pagetable::{Aperture, Pde, Pte, TablePointer};
 
 use super::Aggregator;
 use crate::card::Registers;
-use crate::partition::Layout;
+use crate::partition::BarSpace;
 
 /// Bit of UC_CTRL that starts a falcon.
 const START: u32 = 1 << 1;
 /// Bit of the control register of an aperture that selects translation.
 const TRANSLATE: u32 = 1 << 31;
-/// Bits 2-3 of a directory entry: its tables describe an eighth of what they could, 16 MiB.
-const SPAN_16M: u64 = 3 << 2;
 
 impl Aggregator {
     pub(super) fn bring_up(&mut self) {
@@ -22,7 +21,7 @@ impl Aggregator {
         card.set(pmc::INTR_EN_HOST, 0);
         card.set(pmc::ENABLE, 0);
         card.set(pmc::ENABLE, u32::MAX);
-        self.set_up_bar1();
+        self.set_up_bars();
         self.set_up_pfifo();
         self.set_up_pgraph();
         let card = self.card();
@@ -41,31 +40,44 @@ impl Aggregator {
         self.context_size = size;
     }
 
-    /// BAR1 shows the control pages of all channels and nothing else.
-    fn set_up_bar1(&self) {
-        let layout = self.layout();
+    /// BAR1 and BAR3 show what the layout says and nothing else.
+    fn set_up_bars(&self) {
+        let card = self.card();
+        for (bar, register) in [(Bar::Bar1, pbus::BAR1_BLOCK), (Bar::Bar3, pbus::BAR2_BLOCK)] {
+            let space = self.layout().bar_space(bar);
+            self.set_up_bar(bar, &space);
+            self.flush_tlb(space.directory);
+            card.set(register, TRANSLATE | (space.instance >> 12) as u32);
+        }
+        card.set(pfifo::BAR1_BASE, pfifo::BAR1_BASE_ENABLE);
+        card.show(self.stretches());
+    }
+
+    /// Writes the address space of a BAR: one table of large pages.
+    fn set_up_bar(&self, bar: Bar, space: &BarSpace) {
         let vram = self.vram();
-        let (block, directory) = (layout.bar1_instance(), layout.bar1_directory());
-        let table = layout.bar1_table();
-        vram.scrub(block, instance::SIZE);
-        vram.scrub(directory, pagetable::PDE_COUNT * pagetable::ENTRY_SIZE);
-        vram.scrub(table, Layout::bar1_table_size());
+        vram.scrub(space.instance, instance::SIZE);
+        vram.scrub(space.directory, BarSpace::DIRECTORY_SIZE);
+        let mut table = [0; pagetable::LARGE_COUNT as usize];
+        let mut end = 0;
+        for stretch in self.stretches().behind(bar) {
+            let first = (stretch.offset >> pagetable::LARGE_SHIFT) as usize;
+            let pages = stretch.vram.clone().step_by(1 << pagetable::LARGE_SHIFT);
+            for (entry, page) in table[first..].iter_mut().zip(pages) {
+                *entry = Pte::new(Aperture::Vram, page).0;
+            }
+            end = end.max(stretch.offset + (stretch.vram.end - stretch.vram.start));
+        }
+        let bytes: Vec<u8> = table.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        vram.write_wide(space.table, &bytes);
         let pointer = TablePointer {
             aperture: Aperture::Vram,
-            address: table,
+            address: space.table,
             volatile: false,
         };
-        for chid in 0..pfifo::CHANNELS {
-            let page = Pte::new(Aperture::Vram, layout.userd(chid));
-            vram.store_wide(table + u64::from(chid) * pagetable::ENTRY_SIZE, page.0);
-        }
-        vram.store_wide(directory, Pde::new(None, Some(pointer)).0 | SPAN_16M);
-        vram.store_wide(block + instance::PAGE_DIR_BASE, directory);
-        let limit = Layout::control_page(pfifo::CHANNELS) - 1;
-        vram.store_wide(block + instance::ADDR_LIMIT, limit);
-        let card = self.card();
-        card.set(pbus::BAR1_BLOCK, TRANSLATE | (block >> 12) as u32);
-        card.set(pfifo::BAR1_BASE, pfifo::BAR1_BASE_ENABLE);
+        vram.store_wide(space.directory, Pde::new(Some(pointer), None).0);
+        vram.store_wide(space.instance + instance::PAGE_DIR_BASE, space.directory);
+        vram.store_wide(space.instance + instance::ADDR_LIMIT, end - 1);
     }
 
     fn set_up_pfifo(&self) {

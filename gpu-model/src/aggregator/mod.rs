@@ -13,15 +13,16 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use mmio::VmId;
 use mmio::layout::pagetable::Aperture;
 use mmio::regs::pfb::{self, VmFlush};
 use mmio::regs::pfifo;
+use mmio::{Bar, VmId};
 use parking_lot::{Condvar, Mutex};
 
 use crate::card::{Card, Registers};
 use crate::counters::Counters;
 use crate::partition::Layout;
+use crate::stretch::Stretches;
 use crate::submission::{Dispatcher, Gate};
 use crate::vram::Vram;
 
@@ -60,6 +61,8 @@ pub struct Aggregator {
     card: Arc<dyn Card>,
     vram: Vram,
     layout: Layout,
+    /// What of the card's memory is behind its BARs.
+    stretches: Stretches,
     limits: Limits,
     /// Bytes of a PGRAPH context, as the card's firmware says.
     context_size: u32,
@@ -116,6 +119,7 @@ impl Aggregator {
             watched: AtomicBool::new(true),
             rung: Condvar::new(),
             runlists: Mutex::new(Runlists::new(layout.vgpus())),
+            stretches: layout.stretches(card.bar_size(Bar::Bar1), card.bar_size(Bar::Bar3)),
             layout,
             limits,
             card,
@@ -152,6 +156,11 @@ impl Aggregator {
     /// Who owns what.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// What of the card's memory is behind its BARs.
+    pub fn stretches(&self) -> &Stretches {
+        &self.stretches
     }
 
     /// Bytes of a PGRAPH context.

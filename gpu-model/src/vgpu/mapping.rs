@@ -178,7 +178,7 @@ impl VirtualGpu {
                 let Some(vram) = self.partition.vram(address, PAGE) else {
                     continue;
                 };
-                push(
+                self.push(
                     pieces,
                     Piece {
                         offset,
@@ -206,7 +206,7 @@ impl VirtualGpu {
             if let Some((offset, vram)) = self.open_control_page(guest)
                 && offset + PAGE <= self.bar_size(Bar::Bar1)
             {
-                push(
+                self.push(
                     pieces,
                     Piece {
                         offset,
@@ -242,18 +242,20 @@ impl VirtualGpu {
             Err(()) => {}
         }
     }
-}
 
-/// Adds a page, to the last piece if it goes on where that ends.
-fn push(pieces: &mut Vec<Piece>, page: Piece) {
-    match pieces.last_mut() {
-        Some(last)
-            if last.offset + last.len == page.offset
-                && last.vram + last.len == page.vram
-                && last.read_only == page.read_only =>
-        {
-            last.len += page.len;
+    /// Adds a page, to the last piece if it goes on where that ends, and the hypervisor has both in one
+    /// place.
+    fn push(&self, pieces: &mut Vec<Piece>, page: Piece) {
+        match pieces.last_mut() {
+            Some(last)
+                if last.offset + last.len == page.offset
+                    && last.vram + last.len == page.vram
+                    && last.read_only == page.read_only
+                    && !self.seams.contains(&page.vram) =>
+            {
+                last.len += page.len;
+            }
+            _ => pieces.push(page),
         }
-        _ => pieces.push(page),
     }
 }

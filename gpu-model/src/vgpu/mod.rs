@@ -90,6 +90,8 @@ pub struct VirtualGpu {
     absent: AtomicBool,
     watch: Watch,
     mapped: Mutex<Mapped>,
+    /// Where in the card's memory a mapping cannot go on.
+    seams: Vec<u64>,
     /// Which pages of the guest's video memory it may have stored to.
     tracker: Box<dyn WriteTracker>,
     tracking: Tracking,
@@ -135,6 +137,7 @@ impl VirtualGpu {
             absent: AtomicBool::new(false),
             watch: Watch::new(partition.vram_size()),
             mapped: Mutex::default(),
+            seams: host.stretches().seams(&partition.vram),
             tracker: tracking.tracker(partition.vram_size()),
             tracking,
             settling: Mutex::default(),

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use gpu_model::{Card, Layout, Protection, Registers};
+use gpu_model::{Card, Layout, Protection, Registers, Stretches};
 use mmio::Bar;
 use mmio::layout::userd;
 use mmio::regs::{board, pbus, pfb};
@@ -21,15 +22,15 @@ use crate::vfio_user::{self, Function};
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// A card on the bus that nobody else has.
-///
-/// Its owner uses no address space behind BAR3, which then shows video memory from address 0: a
-/// way to that part of it which takes no window, and which can be mapped into machines.
 pub struct VfioCard {
     device: Device,
     message: EventFd,
     /// Bytes of video memory.
     vram: u64,
-    /// The card may not see yet what was stored through BAR3.
+    /// What of it is behind BARs: a way to it that takes no window, and that can be mapped into
+    /// machines.
+    shown: OnceLock<Stretches>,
+    /// The card may not see yet what was stored that way.
     unflushed: AtomicBool,
 }
 
@@ -47,11 +48,10 @@ impl VfioCard {
             device,
             message,
             vram: 0,
+            shown: OnceLock::new(),
             unflushed: AtomicBool::new(false),
         };
-        let registers: &dyn Card = &card;
-        registers.set(pbus::BAR2_BLOCK, 0);
-        card.vram = vram_size(registers);
+        card.vram = vram_size(&card);
         Ok(card)
     }
 
@@ -60,11 +60,10 @@ impl VfioCard {
         self.vram
     }
 
-    /// BAR3, if it shows the `len` bytes of video memory at `address`.
-    fn aperture(&self, address: u64, len: u64) -> Option<&Mapping> {
-        let aperture = self.device.bar(Bar::Bar3)?;
-        let end = address.checked_add(len)?;
-        (end <= self.vram.min(aperture.len())).then_some(aperture)
+    /// Where the `len` bytes of video memory at `address` are: a BAR, and the place in it.
+    fn find(&self, address: u64, len: u64) -> Option<(&Mapping, u64)> {
+        let (bar, place) = self.shown.get()?.find(address, len)?;
+        Some((self.device.bar(bar)?, place))
     }
 }
 
@@ -136,18 +135,21 @@ impl Card for VfioCard {
         self.message.read().is_ok()
     }
 
+    fn show(&self, stretches: &Stretches) {
+        // A card is brought up once.
+        let _ = self.shown.set(stretches.clone());
+    }
+
     fn vram_read(&self, address: u64, data: &mut [u8]) -> bool {
-        let aperture = self.aperture(address, data.len() as u64);
-        aperture
-            .map(|aperture| aperture.read(address, data))
-            .is_some()
+        let found = self.find(address, data.len() as u64);
+        found.map(|(bar, place)| bar.read(place, data)).is_some()
     }
 
     fn vram_write(&self, address: u64, data: &[u8]) -> bool {
-        let Some(aperture) = self.aperture(address, data.len() as u64) else {
+        let Some((bar, place)) = self.find(address, data.len() as u64) else {
             return false;
         };
-        aperture.write(address, data);
+        bar.write(place, data);
         self.unflushed.store(true, Ordering::Release);
         true
     }
@@ -174,6 +176,7 @@ impl Card for VfioCard {
 
 impl HostCard for VfioCard {
     fn host_address(&self, address: u64, len: u64) -> Option<u64> {
-        Some(self.aperture(address, len)?.address() + address)
+        let (bar, place) = self.find(address, len)?;
+        Some(bar.address() + place)
     }
 }

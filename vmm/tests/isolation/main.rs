@@ -7,4 +7,5 @@ mod pages;
 mod rig;
 mod script;
 mod scrub;
+mod stretches;
 mod stuck;

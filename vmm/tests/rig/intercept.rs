@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpu_model::{Card, Protection};
+use gpu_model::{Card, Protection, Stretches};
 use mmio::Bar;
 
 /// What a test does with accesses of BARs.
@@ -72,6 +72,10 @@ impl<T: Intercept> Card for Intercepted<T> {
 
     fn wait_interrupt(&self, at_most: Duration) -> bool {
         self.card.wait_interrupt(at_most)
+    }
+
+    fn show(&self, stretches: &Stretches) {
+        self.card.show(stretches);
     }
 
     fn vram_read(&self, address: u64, data: &mut [u8]) -> bool {
