@@ -5,6 +5,7 @@
 //! another guest's work.
 
 mod apertures;
+mod bar0;
 mod config_space;
 mod copies;
 mod deferred;
@@ -27,11 +28,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use mmio::layout::pagetable::Geometry;
-use mmio::policy::{Policy, rule};
-use mmio::regs::pfb::VmFlush;
-use mmio::regs::pmc::{Enable, Intr};
-use mmio::regs::{PRAMIN, PROM, board, falcon as falcons, pbus, pfb, pmc, ppci, ptimer};
-use mmio::{Bar, Hit, Kind, RegisterMap, Unit, VmId};
+use mmio::regs::{PRAMIN, PROM, board, pfb};
+use mmio::{Bar, RegisterMap, Unit, VmId};
 use parking_lot::Mutex;
 use shadow_pt::WriteTracker;
 
@@ -50,14 +48,12 @@ use self::registers::RegisterFile;
 use self::timer::Timer;
 use self::watch::Watch;
 use crate::aggregator::{Aggregator, HostMethod};
-use crate::card::{Protection, Registers};
+use crate::card::Protection;
 use crate::counters::{Counters, Range, Value};
 use crate::optimisations::Optimisations;
 use crate::partition::Partition;
 use crate::tracking::Tracking;
 
-/// Registers of PFIFO and its PBDMAs.
-const PFIFO: [std::ops::Range<u32>; 2] = [0x2000..0x4000, 0x4_0000..0x4_6000];
 /// Bit of `MMU_CTRL` that makes large pages 64 KiB.
 const LARGE_64K: u32 = 1;
 
@@ -318,232 +314,6 @@ impl VirtualGpu {
     fn inside(&self, bar: Bar, offset: u64, len: usize) -> bool {
         let end = offset.checked_add(len as u64);
         end.is_some_and(|end| end <= self.bar_size(bar))
-    }
-
-    fn registers_read(&self, offset: u32, data: &mut [u8]) {
-        if PRAMIN.contains(&offset) {
-            return self.pramin_read(offset, data);
-        }
-        if PROM.contains(&offset) {
-            return self.host.card().read(Bar::Bar0, offset.into(), data);
-        }
-        let mut at = offset;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let skip = at as usize % 4;
-            let len = (4 - skip).min(rest.len());
-            let (part, tail) = rest.split_at_mut(len);
-            part.copy_from_slice(&self.load(at & !3).to_le_bytes()[skip..skip + len]);
-            at += len as u32;
-            rest = tail;
-        }
-    }
-
-    fn registers_write(&self, offset: u32, data: &[u8]) {
-        if PRAMIN.contains(&offset) {
-            return self.pramin_write(offset, data);
-        }
-        let mut at = offset;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let skip = at as usize % 4;
-            let len = (4 - skip).min(rest.len());
-            let (part, tail) = rest.split_at(len);
-            let mut word = [0; 4];
-            if len < word.len() {
-                // The rest of a register that is stored in part comes from storage.
-                word = self.file.read(at & !3).to_le_bytes();
-            }
-            word[skip..skip + len].copy_from_slice(part);
-            self.store(at & !3, u32::from_le_bytes(word));
-            at += len as u32;
-            rest = tail;
-        }
-    }
-
-    /// Loads a register.
-    #[inline]
-    pub fn load(&self, offset: u32) -> u32 {
-        match rule(offset).policy {
-            Policy::Forwarded => return self.host.card().load(offset),
-            Policy::Denied => return 0,
-            Policy::Virtual | Policy::Shadowed => {}
-        }
-        let Some(at) = self.map.lookup(offset) else {
-            return self.file.read(offset);
-        };
-        let known = match at.register.unit {
-            Unit::Pmc => self.pmc_load(at),
-            Unit::Pfifo => self.fifo_load(at),
-            Unit::Ptimer => self.timer_load(at),
-            Unit::Pce | Unit::Ppmu | Unit::Pgraph => self.falcons.read(offset),
-            _ => None,
-        };
-        match known {
-            Some(value) => value,
-            None if at.register.kind == Kind::Wo => 0,
-            None => self.file.read(offset),
-        }
-    }
-
-    /// Stores to a register.
-    #[inline]
-    pub fn store(&self, offset: u32, value: u32) {
-        match rule(offset).policy {
-            Policy::Forwarded | Policy::Denied => {
-                return self.counters.count(&self.counters.refused);
-            }
-            Policy::Virtual | Policy::Shadowed => {}
-        }
-        let Some(at) = self.map.lookup(offset) else {
-            return self.file.write(offset, value);
-        };
-        let done = match at.register.unit {
-            Unit::Pmc => self.pmc_store(at, value),
-            Unit::Pbus => self.bus_store(at, value),
-            Unit::Pfifo => self.fifo_store(at, value),
-            Unit::Ptimer => self.timer_store(at, value),
-            Unit::Pfb => self.memory_store(at, value),
-            Unit::Ppci => {
-                if at.register.id == ppci::MSI_REARM {
-                    self.interrupts.rearm();
-                }
-                false
-            }
-            Unit::Pce => self.falcons.write(offset, value) || self.copy_store(at, value),
-            Unit::Ppmu => self.falcons.write(offset, value) || self.pmu_store(at, value),
-            Unit::Pgraph => self.falcons.write(offset, value) || self.graph_store(at, value),
-            _ => false,
-        };
-        if done {
-            return;
-        }
-        match at.register.kind {
-            Kind::Rw | Kind::Wo => self.file.write(offset, value),
-            Kind::W1c => self.file.clear(offset, value),
-            Kind::Ro => {}
-        }
-    }
-
-    fn pmc_load(&self, at: Hit) -> Option<u32> {
-        match (at.register.id, at.index) {
-            (pmc::INTR_HOST, 0) => Some(self.interrupts.status()),
-            (pmc::INTR_EN_HOST, 0) => Some(self.interrupts.enable().into()),
-            (pmc::INTR_MASK, 0) => Some(self.interrupts.mask()),
-            _ => None,
-        }
-    }
-
-    fn pmc_store(&self, at: Hit, value: u32) -> bool {
-        match (at.register.id, at.index) {
-            (pmc::INTR_EN_HOST, 0) => self.interrupts.set_enable(value & 1 != 0),
-            (pmc::INTR_MASK, 0) => self.interrupts.set_mask(value),
-            (pmc::ENABLE, _) => self.set_enable(value),
-            _ => return false,
-        }
-        true
-    }
-
-    /// Falling bits of `PMC.ENABLE` reset units of this guest.
-    fn set_enable(&self, value: u32) {
-        let before = self.file.read(pmc::ENABLE.offset());
-        self.file.write(pmc::ENABLE.offset(), value);
-        let fallen = Enable::from_bits_truncate(before & !value);
-        if fallen.contains(Enable::PFIFO) {
-            self.reset_fifo();
-        }
-        if fallen.contains(Enable::PGRAPH) {
-            self.reset_graph();
-        }
-        for (bit, base, line) in [
-            (Enable::CE0, falcons::CE0, Intr::CE0),
-            (Enable::CE1, falcons::CE1, Intr::CE1),
-            (Enable::PMU, falcons::PMU, Intr::PMU),
-        ] {
-            if fallen.contains(bit) {
-                self.falcons.reset(base..base + falcons::SIZE);
-                self.file.reset(base..base + falcons::SIZE);
-                self.interrupts.set(line, false);
-                self.describe_falcons();
-            }
-        }
-    }
-
-    fn reset_fifo(&self) {
-        self.reset_channels();
-        for range in PFIFO {
-            self.file.reset(range);
-        }
-        self.host.listen(self.vm(), false);
-        self.with_events(|events| *events = Events::default());
-    }
-
-    fn bus_store(&self, at: Hit, value: u32) -> bool {
-        match at.register.id {
-            pbus::BAR1_BLOCK => self.set_window(Bar::Bar1, value),
-            pbus::BAR2_BLOCK => self.set_window(Bar::Bar3, value),
-            // What the guest stored through mappings is nobody else's to know of.
-            pbus::BAR_FLUSH => self.host.card().flush(true),
-            pbus::BAR0_WINDOW => {
-                self.file.write(at.register.id.offset(), value);
-                self.remap(Bar::Bar0);
-                return true;
-            }
-            _ => {}
-        }
-        false
-    }
-
-    fn memory_store(&self, at: Hit, value: u32) -> bool {
-        match at.register.id {
-            pfb::VM_FLUSH if value & VmFlush::TRIGGER.bits() != 0 => {
-                self.counters.count(&self.counters.flushes);
-                let all = VmFlush::from_bits_retain(value).contains(VmFlush::ALL_PDB);
-                let space = self.file.read(pfb::VM_FLUSH_PDB.offset());
-                let space = (!all).then_some(space);
-                self.track_mapped();
-                {
-                    let mut memory = self.memory.lock();
-                    memory.flush(&self.around(), space);
-                    self.put_off.store(memory.is_stale(), Ordering::Release);
-                }
-                self.windows.lock().flush();
-                for bar in self.behind(space) {
-                    self.remap(bar);
-                }
-                self.settle_tracker();
-                false
-            }
-            // The state of the flush queue stays as it is at reset, as a flush is done at once.
-            pfb::MMU_CTRL => {
-                let value = at.register.reset | value & LARGE_64K;
-                self.file.write(at.register.id.offset(), value);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn timer_load(&self, at: Hit) -> Option<u32> {
-        match at.register.id {
-            ptimer::INTR => Some(self.timer.pending().into()),
-            ptimer::INTR_EN => Some(self.timer.enabled().into()),
-            _ => None,
-        }
-    }
-
-    fn timer_store(&self, at: Hit, value: u32) -> bool {
-        match at.register.id {
-            ptimer::INTR if value & 1 != 0 => self.timer.acknowledge(),
-            ptimer::INTR => {}
-            ptimer::INTR_EN => self.timer.enable(value & 1 != 0),
-            ptimer::ALARM => {
-                self.timer.set(value);
-                return false;
-            }
-            _ => return false,
-        }
-        true
     }
 
     /// Shows `size` bytes of RAM at guest-physical `address` to the card.
