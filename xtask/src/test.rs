@@ -19,12 +19,13 @@ use crate::{
 };
 
 /// Cases that only `cargo xtask e2e NAME` runs: `ablation` and `soak` take many minutes under
-/// emulation, as do `vmm` and `vfio`, of which `vmm-quick` is a part; `two-vms`, `sched`, `hostile`
-/// and `multi` run two machines at once, `opencl-vgpu`, `opencl-vmm`, `glcompute-vgpu` and
-/// `vgpu-stress` repeat what was run on the card where `vgpu` and `vmm-quick` have been,
-/// `compute-faults` waits for time-outs, and `piglit` runs 5000 programs.
+/// emulation, as do `vmm` and `vfio`, of which `vmm-quick` is a part, and `bench-kvm`; `two-vms`,
+/// `sched`, `hostile` and `multi` run two machines at once, `opencl-vgpu`, `opencl-vmm`,
+/// `glcompute-vgpu` and `vgpu-stress` repeat what was run on the card where `vgpu` and `vmm-quick`
+/// have been, `compute-faults` waits for time-outs, and `piglit` runs 5000 programs.
 const BY_NAME_ONLY: &[&str] = &[
     "ablation",
+    "bench-kvm",
     "compute-faults",
     "glcompute-vgpu",
     "hostile",

@@ -1,6 +1,7 @@
 //! The tests, by name.
 
 mod ablation;
+mod bench;
 mod compute_faults;
 mod corpus;
 mod gputest;
@@ -140,6 +141,11 @@ pub const CASES: &[Case] = &[
         name: "vmm-quick",
         about: "gpuvm run boots stock guests on KVM, with the whole card and with a virtual GPU",
         run: vmm::quick,
+    },
+    Case {
+        name: "bench-kvm",
+        about: "gpuvm bench runs its guests on a host that has KVM, and nothing twice",
+        run: bench::run,
     },
     Case {
         name: "vmm",
