@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use e2e::{Initramfs, Kernel, Session, Testbed, debian};
 
-use crate::plan::{Job, Suite, Way};
+use crate::job::{Job, Suite};
 use crate::record::{GuestResult, Sample};
-use crate::{own_vmm, vfio_user};
 
 /// What an access of a card's BAR costs over PCIe, as options of `gpuvm`, in nanoseconds: a read
 /// there and back through a bridge or two; a write is posted.
@@ -16,7 +15,7 @@ pub const PCIE: [(&str, u32); 2] = [("--pcie-read-ns", 900), ("--pcie-write-ns",
 /// What runs on the host and in guests.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// `gpuvm`; a static one for [`Way::Nested`].
+    /// `gpuvm`; a static one for [`Way::Nested`](crate::Way::Nested).
     pub gpuvm: PathBuf,
     /// `gpubench`, static.
     pub gpubench: PathBuf,
@@ -52,36 +51,6 @@ pub trait Witness {
 }
 
 impl Lab<'_> {
-    /// Does jobs, which all have the same way, in their order. A job that fails is the witness's
-    /// to keep.
-    ///
-    /// # Errors
-    ///
-    /// The user wants to stop, the witness does, or no job can be done at all.
-    pub fn run(&self, jobs: &[&Job], witness: &mut dyn Witness) -> Result<()> {
-        match jobs.first().map(|job| job.way) {
-            None => Ok(()),
-            Some(Way::VfioUser) => self.one_by_one(jobs, witness, vfio_user::run),
-            Some(Way::Kvm) => self.one_by_one(jobs, witness, own_vmm::on_host),
-            Some(Way::Nested) => own_vmm::nested(self, jobs, witness),
-        }
-    }
-
-    fn one_by_one(
-        &self,
-        jobs: &[&Job],
-        witness: &mut dyn Witness,
-        run: fn(&Self, &Job) -> Result<Done>,
-    ) -> Result<()> {
-        for job in jobs {
-            witness.begin(job);
-            let done = run(self, job);
-            self.session.check()?;
-            witness.end(job, 0, done)?;
-        }
-        Ok(())
-    }
-
     /// The directory for a job's logs.
     pub fn logs_of(&self, job: &Job) -> Result<PathBuf> {
         let directory = self.logs.join(job.key().replace([' ', ',', ':'], "_"));

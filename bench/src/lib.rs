@@ -9,6 +9,7 @@
 //! directory of results only.
 
 mod control;
+mod job;
 mod lab;
 mod own_vmm;
 mod plan;
@@ -19,9 +20,11 @@ mod runner;
 #[cfg(test)]
 mod testing;
 mod vfio_user;
+mod ways;
 mod work;
 
+pub use job::{Job, Load, Mode, Suite, Way};
 pub use lab::Programs;
-pub use plan::{Job, Load, Matrix, Mode, Plan, Suite, Way};
+pub use plan::{Matrix, Plan};
 pub use record::{GuestResult, HostInfo, RESULTS, Record, Sample, read_all};
 pub use runner::Runner;

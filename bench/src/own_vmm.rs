@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::{Initramfs, Machine, Running, Step, StepResult, Supervised, debian, nested, steps_in};
 
 use crate::control::samples_in;
+use crate::job::{Job, Suite};
 use crate::lab::{Done, Lab, PCIE, Witness};
-use crate::plan::{Job, Suite};
 use crate::record::{Counters, ENGINE_TIME};
 use crate::work;
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Job;
+use crate::job::Job;
 
 /// The file of results in their directory.
 pub const RESULTS: &str = "results.jsonl";

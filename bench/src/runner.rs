@@ -10,9 +10,11 @@ use anyhow::{Context, Result};
 use e2e::{Kernel, Session, Testbed};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
+use crate::job::{Job, Suite};
 use crate::lab::{Done, Lab, Programs, Witness};
-use crate::plan::{Job, Plan, Suite};
+use crate::plan::Plan;
 use crate::record::{HostInfo, RESULTS, Record, read_all};
+use crate::ways;
 
 /// Does jobs and keeps their records.
 pub struct Runner {
@@ -77,7 +79,7 @@ impl Runner {
             progress: Progress::new(&left),
             failures: 0,
         };
-        let result = lab.run(&left, &mut keeper);
+        let result = ways::run(&lab, &left, &mut keeper);
         keeper.progress.bar.finish_and_clear();
         result?;
         Ok(keeper.failures)

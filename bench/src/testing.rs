@@ -1,6 +1,6 @@
 //! Set-up that tests have in common.
 
-use crate::plan::{Job, Load, Suite, Way};
+use crate::job::{Job, Load, Suite, Way};
 
 /// A small job of `guests`, the first of its repetitions.
 pub fn job(suite: Suite, mode: &str, guests: u16) -> Job {

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use e2e::{Card, CardOptions, Device, Machine, Outcome, Running, debian};
 
 use crate::control::Control;
+use crate::job::{Job, Suite};
 use crate::lab::{Done, Lab, PCIE};
-use crate::plan::{Job, Suite};
 use crate::record::Sample;
 use crate::work::{self, TOGETHER, WAITING};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{Step, StepResult, debian};
 
-use crate::plan::{Job, Kernels, Suite, Way};
+use crate::job::{Job, Kernels, Suite, Way};
 use crate::record::{Counters, GuestResult};
 
 /// The step that is measured.
@@ -22,7 +22,7 @@ pub const WAITING: &str = "waiting";
 const MARK: &str = "printf '\\001' | dd of=/dev/port bs=1 seek=1776 2>/dev/null";
 /// Submissions that a guest that shares has under way: enough to keep the card at work while the
 /// host has no processor for the guest. Of eight guests, one with kernels of 2.5 ms has a second's.
-const AHEAD: u32 = 64;
+pub const AHEAD: u32 = 64;
 
 /// The steps of guest `number`; the number may be a word of the guest's shell.
 pub fn steps(job: &Job, number: &str) -> Vec<Step> {
@@ -267,7 +267,7 @@ pub fn exits(log: &str) -> BTreeMap<String, Counters> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Load;
+    use crate::job::Load;
     use crate::testing;
 
     fn job(suite: Suite, workloads: &[&str]) -> Job {

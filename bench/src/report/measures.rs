@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::plan::{Mode, Suite, Way};
+use crate::job::{Mode, Suite, Way};
 use crate::record::{Counters, GuestResult, Record};
 
 /// What records have in common whose figures can be compared.

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use self::figures::{Row, ratio, thousands};
 use self::html::Page;
 use self::measures::{Group, Measures, accesses, costs, geometric_mean, is_phase, sum};
-use crate::plan::{Mode, Suite};
+use crate::job::{Mode, Suite};
 use crate::published;
 use crate::record::{Counters, Record, read_all};
 
@@ -406,7 +406,7 @@ fn failures(page: &mut Page, records: &[Record]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Job, Way};
+    use crate::job::{Job, Way};
     use crate::record::{GuestResult, HostInfo, Sample};
     use crate::testing::job;
 

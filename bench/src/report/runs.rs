@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::figures::thousands;
 use super::html::Page;
 use super::measures::Group;
-use crate::plan::{Mode, Suite};
+use crate::job::{Mode, Suite};
 use crate::published;
 use crate::record::Record;
 
@@ -91,7 +91,7 @@ pub fn section(page: &mut Page, records: &[Record], group: Group) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Job, Load, Way};
+    use crate::job::{Job, Load, Way};
     use crate::record::GuestResult;
 
     fn record(mode: &str, shadow: u64) -> Record {

@@ -7,9 +7,10 @@ use anyhow::Result;
 use super::fairness::{Fairness, latencies_ms, loads, rates_together};
 use super::html::Page;
 use super::{drawing, figures};
-use crate::plan::{Load, Suite};
+use crate::job::{Load, Suite};
 use crate::published;
 use crate::record::Record;
+use crate::work::AHEAD;
 
 /// The columns of [`rows`].
 pub const COLUMNS: [&str; 14] = [
@@ -104,9 +105,9 @@ pub fn rows(records: &[Record]) -> Vec<Vec<String>> {
 
 /// What guests of these loads do, in words.
 fn describe(records: &[Record]) -> String {
-    let mut text = String::from(
-        "Each guest launches kernels for a fixed time, with 16 submissions under way. A kernel's \
-         threads go around a loop, and its result is checked. ",
+    let mut text = format!(
+        "Each guest launches kernels for a fixed time, with {AHEAD} submissions under way. A kernel's \
+         threads go around a loop, and its result is checked. "
     );
     for load in Load::ALL {
         if !shared(records).any(|record| record.job.load == load) {

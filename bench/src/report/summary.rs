@@ -3,7 +3,7 @@
 use super::figures::ratio;
 use super::measures::{Group, Measures, geometric_mean, is_phase};
 use super::{runs, sharing};
-use crate::plan::{Mode, Suite};
+use crate::job::{Mode, Suite};
 use crate::record::Record;
 
 /// The columns of [`overhead`].

@@ -2,7 +2,7 @@
 
 use super::fairness::Fairness;
 use super::measures::{Group, Measures, costs};
-use crate::plan::Suite;
+use crate::job::Suite;
 use crate::record::Record;
 
 /// A line for each figure of each run.
