@@ -174,10 +174,11 @@ impl Count {
         count
     }
 
-    /// What failed does so of the driver where that fails without the card.
+    /// What failed does so of the driver where that fails without the card, unless it has said what of.
     fn ask(&mut self, witness: &Results) {
         for failure in &mut self.failed {
-            if witness.get(&failure.test).is_some_and(|w| !w.passed()) {
+            let said = matches!(failure.cause, Cause::Said(_));
+            if !said && witness.get(&failure.test).is_some_and(|w| !w.passed()) {
                 failure.cause = Cause::Driver;
             }
         }
