@@ -22,8 +22,9 @@ use sched::{Config, Decision, Engine, Nanos, Scheduler, Settings, SettingsError,
 
 use crate::submission::{Activity, Dispatcher, Gate, Submission};
 
-/// How often the card is looked at while it works.
-const POLL: Duration = Duration::from_micros(50);
+/// How often the card is looked at while it works: so often where something is due, else after a
+/// quarter of the time until then. Looking all the time takes a processor from the guests.
+const POLLS: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(1)];
 /// How long a channel may keep its lane without going on.
 const STALL: Duration = Duration::from_millis(10);
 /// How long the thread sleeps when nothing happens.
@@ -216,13 +217,17 @@ impl Shared {
             }
             let wake = state.wake.map(|at| at.saturating_sub(self.now()));
             let wake = wake.map_or(IDLE, Duration::from_nanos);
-            let works = gate.is_some() && state.scheduler.on_card().next().is_some();
-            let wait = if works { wake.min(POLL) } else { wake };
-            if works {
+            let due = state.scheduler.due().filter(|_| gate.is_some());
+            let poll = due.map(|at| Duration::from_nanos(at.saturating_sub(self.now()) / 4));
+            match poll.map(|poll| poll.clamp(POLLS[0], POLLS[1]).min(wake)) {
                 // Doorbells need nobody's attention while the card is looked at anyway.
-                MutexGuard::unlocked(&mut state, || std::thread::sleep(wait));
-            } else {
-                self.changed.wait_for(&mut state, wait);
+                Some(wait) if wait <= POLLS[0] => {
+                    MutexGuard::unlocked(&mut state, || std::thread::sleep(wait));
+                }
+                // What another engine gets may be over sooner.
+                wait => {
+                    self.changed.wait_for(&mut state, wait.unwrap_or(wake));
+                }
             }
         }
     }

@@ -178,7 +178,7 @@ impl Lane {
             let vm = flight.submission.vm;
             let room = self.flights.len() < self.depth && !self.cutting;
             let all = self.lengths[vm] * self.flights.len() as u64;
-            let left = all.saturating_sub(now.saturating_sub(self.first_since));
+            let left = (self.first_since + all).saturating_sub(now);
             if room && self.candidates[vm].ready && rule.goes_on(vm, left, &self.candidates) {
                 return self.dispatch(now, vm, machines);
             }
@@ -354,6 +354,16 @@ impl Lane {
     /// Submissions of `vm` that wait.
     pub fn waiting(&self, vm: usize) -> usize {
         self.queues[vm].len()
+    }
+
+    /// When the first of what is on the card will be over, as far as can be told.
+    pub fn due(&self) -> Option<Nanos> {
+        let vm = self.flights.first()?.submission.vm;
+        match self.rule {
+            Some(_) => Some(self.first_since + self.lengths[vm]),
+            // Nothing is known of submissions that run side by side.
+            None => Some(0),
+        }
     }
 
     /// What is on the card.

@@ -79,6 +79,12 @@ impl Scheduler {
         self.lanes.iter().flat_map(Lane::on_card)
     }
 
+    /// When something of what the card has will be over, as far as can be told from what the same
+    /// machines gave it before; in the past where that cannot be told. `None`: it has nothing.
+    pub fn due(&self) -> Option<Nanos> {
+        self.lanes.iter().filter_map(Lane::due).min()
+    }
+
     /// A guest stored GP_PUT. What no machine or channel of this scheduler's made is dropped.
     /// `false`: it was merged into the last one of the channel that waits.
     pub fn submit(&mut self, now: Nanos, submission: Submission) -> bool {
@@ -298,6 +304,19 @@ mod tests {
         }
         // Of 10 ms, 20 ms are too much, and two times 4 ms are not.
         assert_eq!(most, [1, 2]);
+    }
+
+    #[test]
+    fn work_is_due_when_it_was_over_before() {
+        let mut sched = scheduler(Policy::Drr, 1);
+        assert_eq!(sched.due(), None);
+        ring(&mut sched, 0, 0, 1);
+        dispatched(&mut sched, 0);
+        assert_eq!(sched.due(), Some(0));
+        sched.complete(8 * MILLISECOND, 0, 1);
+        ring(&mut sched, 10 * MILLISECOND, 0, 2);
+        dispatched(&mut sched, 10 * MILLISECOND);
+        assert_eq!(sched.due(), Some(18 * MILLISECOND));
     }
 
     #[test]

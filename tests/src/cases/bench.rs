@@ -62,7 +62,7 @@ pub fn run(context: &Context<'_>) -> Result<String> {
 /// How long the driver's probe took in the guest of a record.
 fn probe(record: &str) -> Option<String> {
     let record: serde_json::Value = serde_json::from_str(record).ok()?;
-    Some(record["guests"][0]["probe_s"].as_f64()?.to_string())
+    Some(format!("{:.1}", record["guests"][0]["probe_s"].as_f64()?))
 }
 
 /// Adds a testbed without QEMU and Debian.
