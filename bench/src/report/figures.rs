@@ -203,13 +203,17 @@ pub fn thousands(value: u64) -> String {
     groups.join("\u{202f}")
 }
 
-/// Shares over time, a line for each guest, and the even share dashed.
+/// Shares over time, a line for each guest, and the even share dashed; of many guests, not up to all
+/// of the card, so that their lines can be told apart.
 ///
 /// # Errors
 ///
 /// Those of the drawing library.
 pub fn shares(title: &str, windows: &[Vec<f64>]) -> Drawn {
     let guests = windows.first().map_or(0, Vec::len);
+    let even = 1.0 / guests.max(1) as f64;
+    let most = windows.iter().flatten().copied().fold(0.0, f64::max);
+    let top = (3.0 * even).max(1.25 * most).min(1.0);
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, (470, 220)).into_drawing_area();
@@ -219,7 +223,7 @@ pub fn shares(title: &str, windows: &[Vec<f64>]) -> Drawn {
             .margin(8)
             .x_label_area_size(30)
             .y_label_area_size(42)
-            .build_cartesian_2d(0.0..windows.len().max(2) as f64 - 1.0, 0.0..1.0)?;
+            .build_cartesian_2d(0.0..windows.len().max(2) as f64 - 1.0, 0.0..top)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -232,7 +236,6 @@ pub fn shares(title: &str, windows: &[Vec<f64>]) -> Drawn {
             .x_desc("window of 1 s")
             .label_style((FONT, 12).into_font().color(&INK))
             .draw()?;
-        let even = 1.0 / guests.max(1) as f64;
         let dashes = (0..windows.len().max(2)).step_by(2).map(|n| {
             let from = n as f64;
             PathElement::new([(from, even), (from + 0.6, even)], INK.mix(0.5))
