@@ -63,7 +63,9 @@ impl VfioCard {
     /// Where the `len` bytes of video memory at `address` are: a BAR, and the place in it.
     fn find(&self, address: u64, len: u64) -> Option<(&Mapping, u64)> {
         let (bar, place) = self.shown.get()?.find(address, len)?;
-        Some((self.device.bar(bar)?, place))
+        let bar = self.device.bar(bar)?;
+        // A board may have smaller BARs than the layout needs.
+        (place + len <= bar.len()).then_some((bar, place))
     }
 }
 
