@@ -335,12 +335,16 @@ impl Texture {
 
     /// A result's components from those of a texel.
     pub fn result(&self, texel: [u32; 4]) -> [u32; 4] {
-        self.components.map(|component| match component {
-            Component::Zero => 0,
-            Component::Of(n) => texel[usize::from(n)],
-            Component::OneInt => 1,
-            Component::OneFloat => 1f32.to_bits(),
-        })
+        let mut result = [0; 4];
+        for (out, component) in result.iter_mut().zip(self.components) {
+            *out = match component {
+                Component::Zero => 0,
+                Component::Of(n) => texel[usize::from(n) & 3],
+                Component::OneInt => 1,
+                Component::OneFloat => 1f32.to_bits(),
+            };
+        }
+        result
     }
 }
 

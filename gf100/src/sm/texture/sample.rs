@@ -191,18 +191,19 @@ impl Lookup<'_> {
 
     /// The footprint of a filter, by axis.
     fn taps(&self, at: [f32; 3], size: [u32; 3], offset: [i32; 3], linear: bool) -> [Taps; 3] {
-        let dimensions = self.dimensions();
-        [0, 1, 2].map(|n| {
+        let mut taps: [Taps; 3] = [([Some(0); 2], 0.0); 3];
+        let axes = taps.iter_mut().take(self.dimensions());
+        for (n, taps) in axes.enumerate() {
             let wrap = match self.is_cube() {
                 true => Wrap::ClampToEdge,
                 false => self.sampler.wrap[n],
             };
-            match linear {
-                _ if n >= dimensions => ([Some(0); 2], 0.0),
+            *taps = match linear {
                 true => wrap.linear(at[n], size[n], offset[n]),
                 false => ([wrap.nearest(at[n], size[n], offset[n]); 2], 0.0),
-            }
-        })
+            };
+        }
+        taps
     }
 
     /// The colour at a level.

@@ -40,6 +40,8 @@ impl Wrap {
     /// The coordinate, in texels of `size`, brought to where a float is exact enough.
     fn fold(self, at: f32, size: f32) -> f32 {
         match self {
+            // Most are inside.
+            _ if (0.0..size).contains(&at) => at,
             Wrap::Repeat => at - floor(at / size) as f32 * size,
             Wrap::Mirror => {
                 let at = at - floor(at / (2.0 * size)) as f32 * 2.0 * size;
