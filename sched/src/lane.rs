@@ -297,7 +297,8 @@ impl Lane {
         let usual = &mut self.lengths[vm];
         *usual = match *usual {
             0 => length,
-            _ => *usual - *usual / 4 + length / 4,
+            // One that the host had no processor for in time is no longer for that.
+            _ => length.min(*usual - *usual / 4 + length / 4),
         };
         self.first_since = now;
         let mut place = 0;
