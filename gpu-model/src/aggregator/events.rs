@@ -58,7 +58,7 @@ pub enum Event {
     },
     /// The machine's runlist was taken over.
     Runlist,
-    /// A non-stalling interrupt of one of the machines that have work on the card.
+    /// A non-stalling interrupt of one of the machines that have work on the card, or listen.
     Engine {
         /// Number of the engine.
         engine: usize,
@@ -121,18 +121,26 @@ impl Aggregator {
             events.extend(self.machines(done).map(|vm| (vm, Event::Runlist)));
         }
         if pending.contains(pfifo::Intr::ENGINE) {
-            // The card says which engine, not for whom.
-            let busy = match self.layout.vgpus() {
-                1 => 1,
-                _ => self.busy_machines(),
-            };
             let source = card.get(pfifo::ENGINE_INTR_SOURCE);
+            let mut raised = [0; 16];
             for engine in (0..16).filter(|engine| source >> engine & 1 != 0) {
                 let register = pfifo::ENGINE_INTR.offset() + 4 * engine as u32;
-                let bits = card.load(register);
-                card.store(register, bits);
-                let busy = self.machines(busy);
-                events.extend(busy.map(|vm| (vm, Event::Engine { engine, bits })));
+                raised[engine] = card.load(register);
+                card.store(register, raised[engine]);
+            }
+            // The card says which engine, not for whom. Asked behind that: work which came meanwhile
+            // may be among what raised it.
+            let concerned = match self.layout.vgpus() {
+                1 => 1,
+                _ => self.busy_machines() | *self.listeners.lock(),
+            };
+            let raised = raised
+                .into_iter()
+                .enumerate()
+                .filter(|(_, bits)| *bits != 0);
+            for (engine, bits) in raised {
+                let machines = self.machines(concerned);
+                events.extend(machines.map(|vm| (vm, Event::Engine { engine, bits })));
             }
         }
     }

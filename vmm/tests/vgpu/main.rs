@@ -4,6 +4,7 @@ mod deferred;
 mod doorbells;
 mod guest;
 mod handlers;
+mod notices;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod sharing;
