@@ -261,23 +261,6 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// What a mode cost the hypervisor in a suite: counters of the first repetition.
-pub fn costs(records: &[Record], group: Group) -> Vec<(Suite, Mode, &Counters)> {
-    let mut all: Vec<(Suite, Mode, &Counters)> = Vec::new();
-    for record in records {
-        let job = &record.job;
-        let known = |(suite, mode, _): &(Suite, Mode, _)| *suite == job.suite && *mode == job.mode;
-        if Group::of(record) == group
-            && job.suite != Suite::Sharing
-            && !all.iter().any(known)
-            && let Some(guest) = record.guests.first().filter(|g| !g.counters.is_empty())
-        {
-            all.push((job.suite, job.mode.clone(), &guest.counters));
-        }
-    }
-    all
-}
-
 /// The sum of the counters that begin with `prefix`.
 pub fn sum(counters: &Counters, prefix: &str) -> u64 {
     let named = counters.iter().filter(|(name, _)| name.starts_with(prefix));

@@ -1,5 +1,6 @@
 //! The report: one page that needs nothing else, and the figures as CSV.
 
+mod costs;
 mod fairness;
 mod figures;
 mod html;
@@ -17,7 +18,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use self::figures::{Row, ratio, thousands};
 use self::html::Page;
-use self::measures::{Group, Measures, accesses, costs, geometric_mean, is_phase, sum};
+use self::measures::{Group, Measures, accesses, geometric_mean, is_phase, sum};
 use crate::job::{Mode, Suite};
 use crate::published;
 use crate::record::{Counters, Record, read_all};
@@ -81,7 +82,7 @@ fn page(records: &[Record]) -> Result<Page> {
             overhead(&mut page, &measures, group)?;
             causes(&mut page, records, group)?;
             runs::section(&mut page, records, group);
-            ablation(&mut page, &measures, &costs(records, group));
+            ablation(&mut page, &measures, &costs::of(records, group));
             details(&mut page, &measures);
         }
     }
@@ -176,7 +177,7 @@ fn drawing(error: Box<dyn std::error::Error>) -> anyhow::Error {
 }
 
 fn causes(page: &mut Page, records: &[Record], group: Group) -> Result<()> {
-    let all = costs(records, group);
+    let all = costs::of(records, group);
     if all.is_empty() {
         return Ok(());
     }
@@ -225,32 +226,7 @@ fn causes(page: &mut Page, records: &[Record], group: Group) -> Result<()> {
             "Milliseconds of a run that the VMM spent on exits of the guest",
         );
     }
-    let columns: [(&str, &str); 10] = [
-        ("exits", "exits"),
-        ("ms on exits", "exit_ns"),
-        ("bytes written by guests", "written_bytes"),
-        ("TLB flushes", "tlb_flushes"),
-        ("syncs", "syncs"),
-        ("entries scanned", "entries_scanned"),
-        ("entries written", "entries_written"),
-        ("bytes written by syncs", "sync_written_bytes"),
-        ("interrupts", "events"),
-        ("ms in syncs", "sync_ns"),
-    ];
-    let rows: Vec<Vec<String>> = all
-        .iter()
-        .map(|(suite, mode, counters)| {
-            let figures = columns.iter().map(|(_, prefix)| cost(counters, prefix));
-            [suite.to_string(), mode.to_string()]
-                .into_iter()
-                .chain(figures)
-                .collect()
-        })
-        .collect();
-    let head: Vec<&str> = ["suite", "mode"]
-        .into_iter()
-        .chain(columns.iter().map(|(head, _)| *head))
-        .collect();
+    let (head, rows) = costs::table(&all, &costs::ALL);
     page.table(&head, &rows);
     Ok(())
 }
@@ -277,19 +253,6 @@ fn handler_times(all: &[(Suite, Mode, &Counters)]) -> Option<Result<String>> {
         })
         .collect();
     (!rows.is_empty()).then(|| figures::stacked(&parts, &rows).map_err(drawing))
-}
-
-/// The sum of the counters called so, with or without a place; times in milliseconds.
-fn cost(counters: &Counters, name: &str) -> String {
-    let exact = |(key, _): &(&String, &u64)| {
-        key.strip_prefix(name)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
-    };
-    let value: u64 = counters.iter().filter(exact).map(|(_, value)| value).sum();
-    match name.ends_with("_ns") {
-        true => format!("{:.1}", value as f64 / 1e6),
-        false => thousands(value),
-    }
 }
 
 fn ablation(page: &mut Page, measures: &Measures, costs: &[(Suite, Mode, &Counters)]) {

@@ -2,7 +2,7 @@
 
 use super::figures::ratio;
 use super::measures::{Group, Measures, geometric_mean, is_phase};
-use super::{runs, sharing};
+use super::{costs, runs, sharing};
 use crate::job::{Mode, Suite};
 use crate::record::Record;
 
@@ -36,7 +36,7 @@ pub fn overhead(measures: &Measures) -> Vec<Vec<String>> {
     rows
 }
 
-/// The overhead and, where there was any, the sharing, for a terminal.
+/// The overhead and what it is made of and, where there was any, the sharing, for a terminal.
 pub fn text(records: &[Record]) -> String {
     let mut text = String::new();
     for group in Group::all(records) {
@@ -44,6 +44,11 @@ pub fn text(records: &[Record]) -> String {
         if !rows.is_empty() {
             text += &format!("Slower than passthrough ({}):\n", group.describe());
             text += &aligned(&OVERHEAD, &rows);
+        }
+        let (heads, rows) = costs::table(&costs::of(records, group), &costs::MAIN);
+        if !rows.is_empty() {
+            text += "What that took in a run, the driver's probe included:\n";
+            text += &aligned(&heads, &rows);
         }
         if let Some((heads, rows)) = runs::table(records, group) {
             text += "Bytes that the hypervisor wrote in a run:\n";

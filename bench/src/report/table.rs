@@ -1,7 +1,8 @@
 //! All figures as comma-separated values.
 
+use super::costs;
 use super::fairness::Fairness;
-use super::measures::{Group, Measures, costs};
+use super::measures::{Group, Measures};
 use crate::job::Suite;
 use crate::record::Record;
 
@@ -19,7 +20,7 @@ pub fn csv(records: &[Record]) -> String {
                 text += &format!("{way},{suite},\"{name}\",{unit},{mode},{value}\n");
             }
         }
-        for (suite, mode, counters) in costs(records, group) {
+        for (suite, mode, counters) in costs::of(records, group) {
             for (name, value) in counters {
                 text += &format!("{way},{suite},\"{name}\",count,{mode},{value}\n");
             }
