@@ -197,8 +197,11 @@ impl Inner {
         if was && !runnable {
             self.ask_to_leave(state, index as u8);
         } else if runnable && !was {
-            if let Wait::Fault(None) = slot.wait {
-                slot.wait = Wait::None;
+            match slot.wait {
+                Wait::Fault(None) => slot.wait = Wait::None,
+                // Nobody looked at what it waits for while it was not to run.
+                Wait::Semaphore(_) => self.wake_scheduler(),
+                _ => {}
             }
             self.wake_for(state, index as u8);
         }

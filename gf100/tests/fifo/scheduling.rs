@@ -43,6 +43,25 @@ fn an_acquire_sees_what_the_cpu_writes() {
 }
 
 #[test]
+fn a_channel_that_may_run_again_sees_what_the_cpu_wrote_meanwhile() {
+    let mut rig = Rig::new();
+    let mut channel = rig.channel(1);
+    let mut words = semaphore(0x80, 5, 0x1004);
+    words.extend(semaphore(0x90, 1, 0x0100_0002));
+    channel.push(&rig, &words);
+    rig.wait("the channel to wait", || {
+        rig.read(pfifo::CHAN_STATE, 1) & 1 << 4 != 0
+    });
+    rig.write(pfifo::CHAN_STATE, 1, 0);
+    rig.kick(1);
+    // Until the scheduler has nothing to look at.
+    std::thread::sleep(Duration::from_millis(20));
+    rig.store(0x80, 9);
+    rig.write(pfifo::CHAN_STATE, 1, 0x001f_0001);
+    rig.wait("the acquire", || rig.load(0x90) == 1);
+}
+
+#[test]
 fn many_blocked_channels_leave_room_for_one_that_runs() {
     let mut rig = Rig::new();
     for trigger in [1, 0x1001] {
