@@ -212,9 +212,14 @@ impl Pbdma {
         let inner = self.inner().clone();
         context.publish(self.memory());
         context.show(&inner.shared.registers, self.number());
+        let epoch = self.epoch();
+        let gone = |state: &State| {
+            let slot = &state.channels[usize::from(context.channel.chid)];
+            state.stop || state.epoch != epoch || !context.is_in(slot)
+        };
         let mut state = inner.lock();
         self.let_go(&mut state);
-        if state.epoch != self.epoch() {
+        if gone(&state) {
             return Err(Break::Gone);
         }
         self.show_cache(method);
@@ -222,8 +227,7 @@ impl Pbdma {
         inner.update_interrupt(&state);
         while state.pbdmas[self.number()].intr.intersects(bits) {
             inner.pbdma_wake[self.number()].wait(&mut state);
-            let slot = &state.channels[usize::from(context.channel.chid)];
-            if state.stop || state.epoch != self.epoch() || slot.channel != Some(context.channel) {
+            if gone(&state) {
                 return Err(Break::Gone);
             }
         }
@@ -233,7 +237,7 @@ impl Pbdma {
     /// A fetch or a semaphore access faulted.
     pub fn fault(&mut self, context: &mut Context, fault: Fault) -> Break {
         let mut state = self.inner().lock();
-        state.report(&FaultReport {
+        state.report_in_turn(&FaultReport {
             // The hardware has a unit per PBDMA; drivers know but the first.
             unit: FaultUnit::Pfifo0,
             client: FaultClient::Hub(HubClient::Pfifo),

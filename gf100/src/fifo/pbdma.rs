@@ -82,6 +82,11 @@ impl Pbdma {
                 context = self.keep(&mut state, old);
             }
             self.epoch = state.epoch;
+            if !state.pbdmas[self.number].intr.is_empty() {
+                // Software has still to look at what its registers show.
+                inner.pbdma_wake[self.number].wait(&mut state);
+                continue;
+            }
             if state.enabled && !state.frozen {
                 // Others that could run take their turns first if this one has had its.
                 let own = context.as_ref().map(|context| context.channel.chid);

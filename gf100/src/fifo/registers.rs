@@ -78,7 +78,7 @@ impl Inner {
                 });
                 self.wake_scheduler();
             }
-            pfifo::VM_FAULT_SOURCE => state.faults.source &= !value,
+            pfifo::VM_FAULT_SOURCE => state.clear_reports(value),
             pfifo::ENGINE_INTR => state.engine_intr[index] &= !value,
             pfifo::ENG_FAULT => self.clear_faults(state, value),
             pfifo::ENG_FREEZE => {
@@ -160,6 +160,8 @@ impl Inner {
             return;
         }
         if let Some(dead) = old.channel {
+            let instance = dead.instance.to_channel_word();
+            state.faults.waiting.retain(|fault| fault[0] != instance);
             let busy = |unit: &super::state::PbdmaSlot| unit.running == Some(index as u8);
             if state.pbdmas.iter().any(busy) {
                 self.table_error(state, pfifo::CHAN_TABLE_ERROR_ACTIVE);

@@ -8,12 +8,15 @@ use mmio::layout::pushbuffer::Semaphore;
 use mmio::regs::pfifo::{self, Intr, PbdmaIntr};
 
 use crate::engine::{ChannelRef, EngineId};
-use crate::memory::FaultReport;
+use crate::memory::{FaultReport, FaultUnit};
 
 /// Channels of the card.
 pub const CHANNELS: usize = pfifo::CHANNELS as usize;
 /// PBDMAs of the card.
 pub const PBDMAS: usize = pfifo::PBDMAS as usize;
+
+/// The unit that faults for PBDMAs.
+const PBDMA_UNIT: usize = FaultUnit::Pfifo0 as usize;
 
 /// Who uses an engine: a PBDMA, or the scheduler when it takes a context off it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +182,8 @@ pub struct Faults {
     pub source: u32,
     /// By unit: instance, address low and high, type.
     pub registers: [[u32; 4]; 32],
+    /// Those of PBDMAs that came before software had read the last one.
+    pub waiting: VecDeque<[u32; 4]>,
 }
 
 /// The scheduler's memory.
@@ -258,6 +263,7 @@ impl State {
             faults: Faults {
                 source: 0,
                 registers: [[0; 4]; 32],
+                waiting: VecDeque::new(),
             },
             latched: Intr::empty(),
             runlist_intr: 0,
@@ -312,6 +318,27 @@ impl State {
     /// Keeps a fault for software; of two in one unit the first.
     pub fn report(&mut self, fault: &FaultReport) {
         self.report_raw(fault.unit as usize, fault.registers());
+    }
+
+    /// Keeps a fault of a PBDMA for software. PBDMAs share a unit, but each fault of one stopped
+    /// another channel, which waits for software: software reads one after the other.
+    pub fn report_in_turn(&mut self, fault: &FaultReport) {
+        let waiting = &mut self.faults.waiting;
+        if self.faults.source & 1 << PBDMA_UNIT == 0 {
+            self.report(fault);
+        } else if waiting.len() < CHANNELS {
+            waiting.push_back(fault.registers());
+        }
+    }
+
+    /// Software has read the faults of these units, as bits.
+    pub fn clear_reports(&mut self, units: u32) {
+        self.faults.source &= !units;
+        if units >> PBDMA_UNIT & 1 != 0
+            && let Some(next) = self.faults.waiting.pop_front()
+        {
+            self.report_raw(PBDMA_UNIT, next);
+        }
     }
 
     /// Keeps the fault registers of a unit.

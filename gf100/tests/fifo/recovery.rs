@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mmio::layout::pushbuffer::IbEntry;
+use mmio::layout::{instance, userd};
 use mmio::regs::pfifo::{self, EngState, Intr, PbdmaIntr};
 use mmio::regs::pmc::{self, Enable};
 
@@ -176,15 +177,69 @@ fn a_reset_forgets_all_channels() {
     channel.run(&rig, &semaphore(0x40, 1, 0x0100_0002));
 }
 
+/// A channel that runs, but whose RAMFC nobody has set up.
+fn channel_without_signature(rig: &mut Rig, chid: u8) -> Channel {
+    let channel = rig.prepare(chid);
+    let signature = channel.instance().address + instance::SIGNATURE;
+    rig.card.memory().vram().store(signature, 0u32);
+    rig.bind(&channel);
+    channel
+}
+
 #[test]
 fn a_missing_signature_is_reported() {
     let mut rig = Rig::new();
-    let channel = rig.prepare(1);
-    rig.card
-        .memory()
-        .vram()
-        .store(channel.instance().address + 0x10, 0u32);
-    rig.bind(&channel);
+    channel_without_signature(&mut rig, 1);
     rig.set_runlist(&[1]);
     rig.wait_pbdma(PbdmaIntr::SIG_MISMATCH);
+}
+
+#[test]
+fn a_unit_shows_the_channel_without_signature_until_that_is_acknowledged() {
+    let mut rig = Rig::new();
+    // As many as there are units, so that the good one has none until one is free again.
+    for chid in 1..4 {
+        channel_without_signature(&mut rig, chid);
+    }
+    rig.set_runlist(&[1, 2, 3]);
+    let pending = |rig: &Rig, unit| rig.read(pfifo::PBDMA_INTR, unit) != 0;
+    rig.wait("the interrupts", || (0..3).all(|unit| pending(&rig, unit)));
+    let mut good = rig.prepare(4);
+    rig.bind(&good);
+    rig.set_runlist(&[1, 2, 3, 4]);
+    good.push(&rig, &semaphore(0x40, 1, 0x0100_0002));
+    std::thread::sleep(Duration::from_millis(20));
+
+    let mut shown: Vec<_> = (0..3)
+        .map(|unit| rig.read(pfifo::PBDMA_CH, unit) & !pfifo::PBDMA_CH_ACTIVE)
+        .collect();
+    shown.sort_unstable();
+    assert_eq!(shown, [1, 2, 3]);
+    rig.acknowledge_pbdma(0);
+    good.finish(&rig);
+    assert_eq!(rig.load(0x40), 1);
+}
+
+#[test]
+fn fetch_faults_of_two_channels_at_once_are_reported_one_after_the_other() {
+    let mut rig = Rig::new();
+    let mut bad = [rig.channel(1), rig.channel(2)];
+    for channel in &mut bad {
+        channel.submit(&rig, IbEntry::new(0x20_0000_0000, 4));
+        rig.wait("the fetch", || channel.control(&rig, userd::GP_GET) == 1);
+    }
+
+    let mut reported = Vec::new();
+    for _ in &bad {
+        rig.wait("the fault", || {
+            rig.read(pfifo::VM_FAULT_SOURCE, 0) == 1 << 7
+        });
+        reported.push(rig.read(pfifo::VM_FAULT_INST, 7));
+        rig.write(pfifo::VM_FAULT_SOURCE, 0, 1 << 7);
+    }
+    reported.sort_unstable();
+    let mut guilty = bad.map(|channel| channel.instance().to_channel_word());
+    guilty.sort_unstable();
+    assert_eq!(reported, guilty);
+    assert_eq!(rig.read(pfifo::VM_FAULT_SOURCE, 0), 0);
 }
