@@ -301,11 +301,13 @@ impl State {
                         .submissions
                         .iter()
                         .find(|known| known.put == unit.put);
-                    if let Some(submission) = known {
-                        gate.ring(submission);
-                    }
+                    let rung = known.is_some_and(|submission| gate.ring(submission));
                     if std::mem::take(&mut channel.held) {
                         gate.hold(unit.channel as u32, false);
+                    }
+                    if !rung {
+                        // It was on its way here when its channel ended: nobody will say that it is over.
+                        self.complete(now, unit.channel, unit.put);
                     }
                 }
                 Decision::Preempt { channel, .. } => self.evictions.push(channel),
@@ -341,6 +343,9 @@ mod tests {
 
     use super::*;
 
+    /// The binding of a channel that is no more.
+    const GONE: u64 = 0;
+
     /// A card on which work goes on for ever.
     #[derive(Default)]
     struct Busy {
@@ -349,8 +354,9 @@ mod tests {
     }
 
     impl Gate for Busy {
-        fn ring(&self, submission: &Submission) {
+        fn ring(&self, submission: &Submission) -> bool {
             self.rung.lock().push(submission.chid);
+            submission.binding != GONE
         }
 
         fn progress(&self, _chid: u32) -> u32 {
@@ -409,6 +415,23 @@ mod tests {
             assert!(begin.elapsed() < Duration::from_secs(20), "nobody follows");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn work_that_comes_when_its_channel_has_ended_keeps_nobody_waiting() {
+        let busy = Arc::new(Busy::default());
+        let config = Config::new(Policy::Fifo);
+        let scheduled = Scheduled::new(config, 2, Duration::MAX).unwrap();
+        let gate: Arc<dyn Gate> = busy.clone();
+        scheduled.attach(Arc::downgrade(&gate));
+
+        scheduled.submit(Submission {
+            binding: GONE,
+            ..submission(0)
+        });
+        scheduled.submit(submission(1));
+
+        assert_eq!(*busy.rung.lock(), [0, 1]);
     }
 
     #[test]

@@ -61,9 +61,9 @@ pub enum Activity {
 
 /// What a dispatcher can do with the card.
 pub trait Gate: Send + Sync {
-    /// Gives a submission to the card, and with it all earlier ones of its channel; nothing happens
-    /// if the channel is gone.
-    fn ring(&self, submission: &Submission);
+    /// Gives a submission to the card, and with it all earlier ones of its channel; `false` if the
+    /// channel is gone.
+    fn ring(&self, submission: &Submission) -> bool;
 
     /// Index of the entry that channel `chid` takes next: a submission is done when this is its
     /// `put`.

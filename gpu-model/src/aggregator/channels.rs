@@ -316,13 +316,14 @@ impl Aggregator {
             tracing::warn!("The card does not give channel {chid} up: its number stays unused");
         }
         self.card.store(channel(pfifo::CHAN, chid), 0);
-        self.release_handlers(|handler| handler.owner.chid == chid);
         if let Some(mut row) = self.table.row(chid) {
             row.owner = None;
             row.in_flight = false;
             row.expelled = false;
             row.lingers = !gone;
         }
+        // Behind that: from here on it gets no other.
+        self.release_handlers(|handler| handler.owner.chid == chid);
         self.dispatcher.forget(chid);
         gone
     }
@@ -506,11 +507,11 @@ impl Aggregator {
 }
 
 impl Gate for Aggregator {
-    fn ring(&self, submission: &Submission) {
+    fn ring(&self, submission: &Submission) -> bool {
         {
             let row = self.table.row(submission.chid);
             let row = row.filter(|row| row.binding == submission.binding && row.owner.is_some());
-            let Some(mut row) = row else { return };
+            let Some(mut row) = row else { return false };
             row.rung = submission.put;
             row.in_flight = true;
             // Under the lock: the channel could be another one at once.
@@ -519,6 +520,7 @@ impl Gate for Aggregator {
         self.counters(submission.vm)
             .add_queue_wait(submission.guest, submission.since.elapsed());
         self.watch_work();
+        true
     }
 
     fn progress(&self, chid: u32) -> u32 {

@@ -51,11 +51,8 @@ pub enum Event {
         /// Instance block (the guest's), address low and high, type.
         registers: [u32; 4],
     },
-    /// A PBDMA waits for the machine.
-    Pbdma {
-        /// Which.
-        unit: usize,
-    },
+    /// One more PBDMA waits for the machine.
+    Pbdma,
     /// The machine's runlist was taken over.
     Runlist,
     /// A non-stalling interrupt of one of the machines that have work on the card, or listen.
@@ -216,7 +213,8 @@ impl Aggregator {
         let mut killed = Vec::new();
         for engine in 0..pfifo::ENGINES {
             let state = self.card.load(pfifo::ENG_STATE.offset() + 4 * engine);
-            if EngState::from_bits_retain(state).intersects(stuck)
+            // Either alone is a switch that takes its time.
+            if EngState::from_bits_retain(state).contains(stuck)
                 && let Some(owner) = self.owner(state & EngState::CHID.bits())
             {
                 self.kill(owner.chid);
@@ -229,17 +227,22 @@ impl Aggregator {
     /// A PBDMA waits: its machine gets it, and no more interrupts of it come until then.
     fn service_pbdma(&self, unit: usize) -> Option<(VmId, Event)> {
         let card = self.card();
-        let chid = card.load(pbdma(pfifo::PBDMA_CH, unit)) & EngState::CHID.bits();
+        // Held meanwhile: whoever ends the channel after the question finds the handler.
+        let mut handlers = self.handlers.lock();
         card.store(pbdma(pfifo::PBDMA_INTR_EN, unit), 0);
-        let Some(owner) = self.owner(chid) else {
-            self.unmask_pbdma(unit);
+        let shown = card.load(pbdma(pfifo::PBDMA_CH, unit));
+        let there = shown & pfifo::PBDMA_CH_ACTIVE != 0;
+        let owner = there.then(|| self.owner(shown & EngState::CHID.bits()));
+        let Some(owner) = owner.flatten() else {
+            // Its channel is gone, and the unit waits for an answer all the same.
+            self.free_pbdma(unit);
             return None;
         };
-        self.handlers.lock()[unit] = Some(Handler {
+        handlers[unit] = Some(Handler {
             owner,
             since: Instant::now(),
         });
-        Some((owner.vm, Event::Pbdma { unit }))
+        Some((owner.vm, Event::Pbdma))
     }
 
     /// The owner of the channel for which PBDMA `unit` waits, if it is `vm`.
@@ -248,27 +251,31 @@ impl Aggregator {
         (handler.owner.vm == vm).then_some(handler.owner)
     }
 
-    /// Stores the pending bits of a PBDMA that waits for `vm`; `true` when it goes on.
-    pub fn acknowledge_pbdma(&self, vm: VmId, unit: usize, bits: u32) -> bool {
-        if self.pbdma_owner(vm, unit).is_none() {
-            return false;
-        }
+    /// Stores the pending bits of a PBDMA that waits for `vm`, which goes on when none is left.
+    pub fn acknowledge_pbdma(&self, vm: VmId, unit: usize, bits: u32) {
+        // Held until the interrupts are let through: the next one makes a new handler after that.
+        let mut handlers = self.handlers.lock();
+        let handler = handlers.get_mut(unit);
+        let own = handler.filter(|handler| handler.is_some_and(|handler| handler.owner.vm == vm));
+        let Some(handler) = own else { return };
         let register = pbdma(pfifo::PBDMA_INTR, unit);
-        // Given up before it goes on: its next interrupt makes a new handler.
         let rest = self.card.load(register) & !bits;
-        if rest == 0 {
-            self.handlers.lock()[unit] = None;
-        }
         self.card.store(register, bits);
         if rest == 0 {
+            *handler = None;
             self.unmask_pbdma(unit);
         }
-        rest == 0
     }
 
-    /// Clears what a PBDMA has pending, and lets its interrupts through.
+    /// Lets the interrupts of a PBDMA through.
     pub(super) fn unmask_pbdma(&self, unit: usize) {
         self.card.store(pbdma(pfifo::PBDMA_INTR_EN, unit), u32::MAX);
+    }
+
+    /// Lets a PBDMA go on whatever it waits for.
+    fn free_pbdma(&self, unit: usize) {
+        self.card.store(pbdma(pfifo::PBDMA_INTR, unit), u32::MAX);
+        self.unmask_pbdma(unit);
     }
 
     /// PBDMAs go on that wait for a handler whose channel is gone.
@@ -277,8 +284,7 @@ impl Aggregator {
             let handler = &mut self.handlers.lock()[unit];
             if handler.as_ref().is_some_and(&gone) {
                 *handler = None;
-                self.card.store(pbdma(pfifo::PBDMA_INTR, unit), u32::MAX);
-                self.unmask_pbdma(unit);
+                self.free_pbdma(unit);
             }
         }
     }

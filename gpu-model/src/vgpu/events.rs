@@ -80,7 +80,7 @@ impl VirtualGpu {
                     }
                 });
             }
-            Event::Pbdma { unit } => self.with_events(|events| events.pbdmas |= 1 << unit),
+            Event::Pbdma => self.look_at_pbdmas(),
             Event::Runlist => self.with_events(|events| {
                 events.runlist |= pfifo::INTR_RUNLIST_DONE;
             }),
@@ -91,13 +91,8 @@ impl VirtualGpu {
                 self.counters.count(&self.counters.hangs);
                 let code = pfifo::SCHED_ERROR_CTXSW_TIMEOUT;
                 self.file.write(pfifo::SCHED_ERROR.offset(), code);
-                self.with_events(|events| {
-                    events.pbdmas = (0..pfifo::PBDMAS as usize)
-                        .filter(|&unit| self.host.pbdma_owner(self.vm(), unit).is_some())
-                        .map(|unit| 1 << unit)
-                        .sum();
-                    events.latched |= Intr::SCHED_ERROR;
-                });
+                self.look_at_pbdmas();
+                self.with_events(|events| events.latched |= Intr::SCHED_ERROR);
             }
             Event::Engaged { line, registers } => {
                 let mut events = self.events.lock();
@@ -108,6 +103,16 @@ impl VirtualGpu {
                 }
             }
         }
+    }
+
+    /// Shows the PBDMAs that wait for the guest just now, whatever it was told.
+    pub(super) fn look_at_pbdmas(&self) {
+        self.with_events(|events| {
+            events.pbdmas = (0..pfifo::PBDMAS as usize)
+                .filter(|&unit| self.host.pbdma_owner(self.vm(), unit).is_some())
+                .map(|unit| 1 << unit)
+                .sum();
+        });
     }
 
     /// The guest has dealt with an interrupt of `line`: the next one shows.

@@ -202,6 +202,7 @@ impl VirtualGpu {
         if let Some(old) = row.channel.take() {
             self.doorbells.set_live(guest, false);
             let gone = self.host.kill(chid);
+            self.look_at_pbdmas();
             self.forget(chid, old, gone);
             self.remap_all();
         }
@@ -474,12 +475,10 @@ impl VirtualGpu {
                     self.host.card().store(pbdma(at.register.id, unit), value);
                 }
             }
-            // The unit goes on at once, and its next interrupt must not be taken for this one.
-            pfifo::PBDMA_INTR => self.with_events(|events| {
-                if self.host.acknowledge_pbdma(self.vm(), unit, value) {
-                    events.pbdmas &= !(1 << unit);
-                }
-            }),
+            pfifo::PBDMA_INTR => {
+                self.host.acknowledge_pbdma(self.vm(), unit, value);
+                self.look_at_pbdmas();
+            }
             _ => return false,
         }
         true

@@ -1,6 +1,7 @@
 //! Interrupts of PBDMAs, which wait for the machine.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gpu_model::{Card, Direct, Optimisations};
@@ -8,7 +9,7 @@ use mmio::Bar;
 use mmio::layout::pushbuffer::{Header, Mode};
 use mmio::regs::pfifo;
 
-use super::guest::machines_on;
+use super::guest::{Guest, machines_on};
 use super::rig::intercept::{Intercept, Intercepted};
 use super::rig::soft_card;
 
@@ -40,19 +41,86 @@ fn interrupt_right_behind_one_that_was_dealt_with_reaches_the_machine() {
     let (_host, mut guests) = machines_on(card, Optimisations::ALL, Arc::new(Direct));
     let guest = &mut guests[0];
     guest.start();
-    let illegal = Header::encode(Mode::Increasing, 0, ILLEGAL, 1);
-    guest.push(&[illegal, 0, illegal, 0, illegal, 0]);
-    guest.ring();
+    do_illegal(guest, 3);
 
     for _ in 0..3 {
-        guest.until("the interrupt", || guest.get(pfifo::PBDMA_INTR_SOURCE) != 0);
-        let unit = guest.get(pfifo::PBDMA_INTR_SOURCE).trailing_zeros();
-        let at = |register: mmio::RegId| register.offset() + STRIDE * unit;
-        let pending = guest.gpu.load(at(pfifo::PBDMA_INTR));
-        guest.gpu.store(at(pfifo::PBDMA_CACHE_ADDR), NOTHING);
-        guest.gpu.store(at(pfifo::PBDMA_CACHE_DATA), 0);
-        guest.gpu.store(at(pfifo::PBDMA_INTR), pending);
+        handle(guest);
     }
 
     guest.until("the end", || guest.fetched() == 1);
+}
+
+/// A card on which whoever asks which PBDMA interrupted loses the processor before that, once.
+#[derive(Default)]
+struct Late {
+    asked: AtomicBool,
+    goes_on: AtomicBool,
+}
+
+impl Intercept for Late {
+    fn read(&self, card: &dyn Card, bar: Bar, offset: u64, data: &mut [u8]) {
+        let source = u64::from(pfifo::PBDMA_INTR_SOURCE.offset());
+        if (bar, offset) == (Bar::Bar0, source) && !self.asked.swap(true, Ordering::AcqRel) {
+            while !self.goes_on.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        card.read(bar, offset, data);
+    }
+}
+
+#[test]
+fn interrupt_of_a_channel_that_is_gone_reaches_nobody_and_leaves_the_unit_free() {
+    let card = Arc::new(Intercepted {
+        card: soft_card(2),
+        test: Late::default(),
+    });
+    let (_host, mut guests) = machines_on(card.clone(), Optimisations::ALL, Arc::new(Direct));
+    guests.iter().for_each(Guest::start);
+    do_illegal(&mut guests[1], 1);
+    guests[1].until("the look", || card.test.asked.load(Ordering::Acquire));
+    guests[1].set(pfifo::CHAN, 0);
+    card.test.goes_on.store(true, Ordering::Release);
+
+    // Whatever unit takes each of them.
+    guests[1].put = 0;
+    guests[1].start();
+    for _ in 0..2 * pfifo::PBDMAS {
+        do_illegal(&mut guests[1], 1);
+        handle(&guests[1]);
+    }
+    guests[1].until("the end", || guests[1].fetched() == guests[1].put);
+    let pending = pfifo::Intr::from_bits_retain(guests[0].get(pfifo::INTR));
+    assert!(!pending.contains(pfifo::Intr::PBDMA));
+}
+
+#[test]
+fn interrupt_of_a_channel_that_its_guest_takes_away_is_none_any_more() {
+    let (_host, mut guests) = machines_on(soft_card(2), Optimisations::ALL, Arc::new(Direct));
+    let guest = &mut guests[0];
+    guest.start();
+    do_illegal(guest, 1);
+    guest.until("the interrupt", || guest.get(pfifo::PBDMA_INTR_SOURCE) != 0);
+
+    guest.set(pfifo::CHAN, 0);
+
+    assert_eq!(guest.get(pfifo::PBDMA_INTR_SOURCE), 0);
+}
+
+/// Has a guest's channel execute a method that the host does not have, some times.
+fn do_illegal(guest: &mut Guest, times: usize) {
+    guest.push(&[Header::encode(Mode::Increasing, 0, ILLEGAL, 1), 0].repeat(times));
+    guest.ring();
+}
+
+/// Deals with an interrupt as a driver does.
+#[track_caller]
+fn handle(guest: &Guest) {
+    guest.until("the interrupt", || guest.get(pfifo::PBDMA_INTR_SOURCE) != 0);
+    let unit = guest.get(pfifo::PBDMA_INTR_SOURCE).trailing_zeros();
+    let at = |register: mmio::RegId| register.offset() + STRIDE * unit;
+    let pending = guest.gpu.load(at(pfifo::PBDMA_INTR));
+    guest.gpu.store(at(pfifo::PBDMA_CACHE_ADDR), NOTHING);
+    guest.gpu.store(at(pfifo::PBDMA_CACHE_DATA), 0);
+    guest.gpu.store(at(pfifo::PBDMA_INTR), pending);
 }
