@@ -202,7 +202,7 @@ impl Pbdma {
     }
 
     /// Raises an interrupt of this unit and waits until software has dealt with it; then gives back
-    /// the method that software left to be executed.
+    /// the method that software left to be executed, or keeps it if the channel is to leave.
     pub fn interrupt(
         &mut self,
         context: &mut Context,
@@ -231,7 +231,13 @@ impl Pbdma {
                 return Err(Break::Gone);
             }
         }
-        Ok(self.cache())
+        drop(state);
+        let left = self.cache();
+        if inner.pauses[self.number()].asked() {
+            context.cache = left;
+            return Err(Break::Asked);
+        }
+        Ok(left)
     }
 
     /// A fetch or a semaphore access faulted.

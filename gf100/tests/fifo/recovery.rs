@@ -9,6 +9,9 @@ use mmio::regs::pmc::{self, Enable};
 
 use crate::rig::{Channel, DATA_VA, Rig, bind_copy, copy, incr, semaphore};
 
+/// A method that the host has not.
+const ILLEGAL: u16 = 0xf8;
+
 #[test]
 fn a_copy_fault_is_reported_and_after_recovery_the_next_channel_works() {
     let mut rig = Rig::new();
@@ -175,6 +178,26 @@ fn a_reset_forgets_all_channels() {
     rig.set_runlist(&[]);
     let mut channel = rig.channel(1);
     channel.run(&rig, &semaphore(0x40, 1, 0x0100_0002));
+}
+
+#[test]
+fn a_channel_that_is_kicked_leaves_behind_the_interrupt_at_hand() {
+    let mut rig = Rig::new();
+    let mut channel = rig.channel(1);
+    channel.push(&rig, &incr(0, ILLEGAL, &[1, 2]));
+    let unit = rig.wait_pbdma(PbdmaIntr::ILLEGAL_MTHD);
+    rig.write(pfifo::KICK, 0, 1);
+    assert_ne!(rig.read(pfifo::KICK, 0) & pfifo::KICK_PENDING, 0);
+
+    rig.write(pfifo::CHAN_STATE, 1, 0);
+    rig.acknowledge_pbdma(unit);
+    rig.wait("the kick", || rig.read(pfifo::KICK, 0) == 1);
+    assert_eq!(rig.read(pfifo::PBDMA_INTR, unit), 0);
+
+    rig.write(pfifo::CHAN_STATE, 1, 0x001f_0001);
+    let unit = rig.wait_pbdma(PbdmaIntr::ILLEGAL_MTHD);
+    rig.acknowledge_pbdma(unit);
+    channel.finish(&rig);
 }
 
 /// A channel that runs, but whose RAMFC nobody has set up.
