@@ -232,6 +232,10 @@ impl Aggregator {
 
     /// Takes channel `chid` off its PBDMA and engines; `false` if it does not leave in time.
     pub fn kick(&self, chid: u32) -> bool {
+        // Others can be kicked meanwhile.
+        if !self.wait(|| !self.awaits_guest(chid)) {
+            return false;
+        }
         let _one = self.kick.lock();
         self.card.set(pfifo::KICK, chid);
         self.wait(|| self.card.get(pfifo::KICK) & pfifo::KICK_PENDING == 0)
@@ -311,6 +315,9 @@ impl Aggregator {
         if self.owner(chid).is_none() {
             return self.is_gone(chid);
         }
+        // A PBDMA that waits for its guest would not let it go.
+        self.allow(chid, false);
+        self.release_handlers(|handler| handler.owner.chid == chid);
         let gone = self.stop(chid);
         if !gone {
             tracing::warn!("The card does not give channel {chid} up: its number stays unused");
@@ -556,7 +563,8 @@ impl Gate for Aggregator {
 
     fn hold(&self, chid: u32, held: bool) {
         self.change_row(chid, |row| row.held = held);
-        if held {
+        // What waits for its guest leaves when that has answered.
+        if held && !self.awaits_guest(chid) {
             self.kick(chid);
         }
     }

@@ -245,6 +245,13 @@ impl Aggregator {
         Some((owner.vm, Event::Pbdma))
     }
 
+    /// Whether a PBDMA waits for the guest whose channel `chid` is.
+    pub(super) fn awaits_guest(&self, chid: u32) -> bool {
+        let handlers = *self.handlers.lock();
+        let mut waiting = handlers.iter().flatten();
+        waiting.any(|handler| handler.owner.chid == chid)
+    }
+
     /// The owner of the channel for which PBDMA `unit` waits, if it is `vm`.
     pub fn pbdma_owner(&self, vm: VmId, unit: usize) -> Option<Owner> {
         let handler = (*self.handlers.lock().get(unit)?)?;

@@ -254,10 +254,11 @@ impl VirtualGpu {
 
     /// Looks at the doorbells of all channels whose control pages are mapped, and brings what the
     /// card says of their progress there. Somebody has to call this again and again while
-    /// doorbells are polled or direct. Whether one had been rung.
+    /// doorbells are polled or direct; it does not wait for the guest's own processors. Whether one
+    /// had been rung.
     pub fn poll_doorbells(&self) -> bool {
-        let _turn = self.doorbells.turn();
-        self.look_at_doorbells(self.ringing())
+        let turn = self.doorbells.turn.try_lock();
+        turn.is_some_and(|_turn| self.look_at_doorbells(self.ringing()))
     }
 
     fn look_at_doorbells(&self, ringing: Ringing) -> bool {

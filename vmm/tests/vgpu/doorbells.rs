@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use gpu_model::{Card, Direct, Host, Optimisations};
 use mmio::Bar;
 use mmio::layout::userd;
+use mmio::regs::pfifo;
 
 use super::Record;
 use super::guest::{Guest, RESULT, VA_USERD, VA_VRAM, machines, machines_on};
@@ -14,6 +16,9 @@ use super::rig::soft_card;
 
 const UNTRAPPED: [Optimisations; 2] =
     [Optimisations::DOORBELL_POLL, Optimisations::DOORBELL_DIRECT];
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a guest's store of its put index through the mapping leaves in `page` of the card.
 fn ring_through(host: &Host, page: u64, put: u32) {
@@ -122,6 +127,46 @@ fn doorbell_that_traps_is_not_overtaken_by_one_that_was_looked_for() {
             done.store(true, Ordering::Release);
         });
     }
+}
+
+/// A card on which a kick takes its time.
+#[derive(Default)]
+struct SlowKick {
+    asked: AtomicBool,
+    goes_on: AtomicBool,
+}
+
+impl Intercept for SlowKick {
+    fn write(&self, card: &dyn Card, bar: Bar, offset: u64, data: &[u8]) {
+        if (bar, offset) == (Bar::Bar0, pfifo::KICK.offset().into()) {
+            self.asked.store(true, Ordering::Release);
+            let begin = Instant::now();
+            while !self.goes_on.load(Ordering::Acquire) && begin.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        card.write(bar, offset, data);
+    }
+}
+
+#[test]
+fn who_looks_for_doorbells_does_not_wait_for_a_guest_that_ends_a_channel() {
+    let card = Arc::new(Intercepted {
+        card: soft_card(2),
+        test: SlowKick::default(),
+    });
+    let switches = Optimisations::DOORBELL_POLL;
+    let (_host, guests) = machines_on(card.clone(), switches, Arc::new(Direct));
+    let guest = &guests[0];
+    guest.start();
+
+    std::thread::scope(|scope| {
+        let end = scope.spawn(|| guest.set(pfifo::CHAN, 0));
+        guest.until("the kick", || card.test.asked.load(Ordering::Acquire));
+        assert!(!guest.gpu.poll_doorbells());
+        assert!(!end.is_finished());
+        card.test.goes_on.store(true, Ordering::Release);
+    });
 }
 
 #[test]

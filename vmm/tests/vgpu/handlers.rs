@@ -107,6 +107,41 @@ fn interrupt_of_a_channel_that_its_guest_takes_away_is_none_any_more() {
     assert_eq!(guest.get(pfifo::PBDMA_INTR_SOURCE), 0);
 }
 
+/// A card that remembers whether a channel was taken away while a PBDMA had it.
+#[derive(Default)]
+struct Watchful(AtomicBool);
+
+impl Intercept for Watchful {
+    fn write(&self, card: &dyn Card, bar: Bar, offset: u64, data: &[u8]) {
+        let chan = u64::from(pfifo::CHAN.offset());
+        if (bar, offset, data) == (Bar::Bar0, chan, &[0; 4]) {
+            let mut state = [0; 4];
+            card.read(bar, pfifo::CHAN_STATE.offset().into(), &mut state);
+            let state = pfifo::ChanState::from_bits_retain(u32::from_le_bytes(state));
+            let loaded = state.contains(pfifo::ChanState::LOADED);
+            self.0.fetch_or(loaded, Ordering::AcqRel);
+        }
+        card.write(bar, offset, data);
+    }
+}
+
+#[test]
+fn channel_that_waits_for_its_guest_leaves_the_card_before_it_ends() {
+    let card = Arc::new(Intercepted {
+        card: soft_card(2),
+        test: Watchful::default(),
+    });
+    let (_host, mut guests) = machines_on(card.clone(), Optimisations::ALL, Arc::new(Direct));
+    let guest = &mut guests[0];
+    guest.start();
+    do_illegal(guest, 3);
+    guest.until("the interrupt", || guest.get(pfifo::PBDMA_INTR_SOURCE) != 0);
+
+    guest.set(pfifo::CHAN, 0);
+
+    assert!(!card.test.0.load(Ordering::Acquire));
+}
+
 /// Has a guest's channel execute a method that the host does not have, some times.
 fn do_illegal(guest: &mut Guest, times: usize) {
     guest.push(&[Header::encode(Mode::Increasing, 0, ILLEGAL, 1), 0].repeat(times));
