@@ -267,8 +267,13 @@ impl SlotMapper {
         map.slots.remove(&slot.piece.offset);
         self.unmapped.increment();
         if slot.memory.log_stores {
-            // What is stored before the slot is gone is in no log any more.
-            self.lost.lock().push((slot.piece.vram, slot.piece.len));
+            // What is stored before the slot is gone is in no log any more. A guest can have it come
+            // and go as often as it likes before anybody asks.
+            let stretch = (slot.piece.vram, slot.piece.len);
+            let mut lost = self.lost.lock();
+            if !lost.contains(&stretch) {
+                lost.push(stretch);
+            }
         }
         match self.vm.remove_memory(slot.number, slot.memory) {
             Ok(()) => self.slots.give_back(slot.number),
@@ -474,6 +479,19 @@ mod tests {
         assert_eq!(dirty(), []);
         mapper.remap(Bar::Bar3, &[]);
         assert_eq!(dirty(), [(0x8000, 0x3000)]);
+    }
+
+    #[test]
+    fn slot_that_comes_and_goes_is_lost_once() {
+        let (_vm, mapper) = mapper();
+        mapper.remap(Bar::Bar3, &[piece(0, 0x1000, 0x8000)]);
+        for _ in 0..3 {
+            mapper.remap(Bar::Bar3, &[piece(0, 0x1000, 0x8000)]);
+            touch(&mapper, 0);
+            mapper.place(Bar::Bar3, Some(BASE));
+        }
+
+        assert_eq!(*mapper.lost.lock(), [(0x8000, 0x1000)]);
     }
 
     #[test]
