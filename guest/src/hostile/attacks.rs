@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use mmio::layout::instance;
 use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Pde, Pte, TablePointer};
+use mmio::layout::pushbuffer::{Header, Mode};
 use mmio::layout::userd;
 use mmio::regs::falcon::{self, offset};
 use mmio::regs::{PRAMIN, PROM, pbus, pfb, pfifo, pgraph, pmc, ppci};
@@ -78,6 +79,10 @@ pub const CASES: &[Case] = &[
         run: endless_channel,
     },
     Case {
+        name: "unanswered-interrupts",
+        run: unanswered_interrupts,
+    },
+    Case {
         name: "doorbell-storm",
         run: doorbell_storm,
     },
@@ -89,6 +94,8 @@ pub const CASES: &[Case] = &[
 
 /// Last page of a 40-bit address space.
 const LAST_PAGE: u64 = 0xff_ffff_f000;
+/// A method of PFIFO's own that there is not.
+const ILLEGAL_METHOD: u16 = 0xf8;
 /// What an attack would leave where it must not.
 const BAD: u32 = 0xbad0_bad0;
 
@@ -499,6 +506,27 @@ fn endless_channel(rig: &mut Rig<'_>) -> Verdict {
         rig.poke_wide(at, VA_RING | 0x1f_ffff << 42);
     }
     rig.bar_store(Bar::Bar1, VA_USERD + userd::GP_PUT, 31);
+    rig.recovers()
+}
+
+/// Interrupts that wait for an answer get none, and their channels end before or behind them.
+fn unanswered_interrupts(rig: &mut Rig<'_>) -> Verdict {
+    let illegal = Header::encode(Mode::Increasing, 0, ILLEGAL_METHOD, 2);
+    for ends in [false, true, true, false, true, true] {
+        rig.start()?;
+        rig.submit(&[illegal, BAD, BAD, illegal, BAD, BAD]);
+        rig.ring();
+        if ends {
+            rig.set(pfifo::CHAN, 0);
+        }
+        rig.start()?;
+        rig.set(pfifo::CHAN, 0);
+        rig.poke(CHANNEL + instance::SIGNATURE, 0);
+        rig.bind();
+        if ends {
+            rig.set(pfifo::CHAN, 0);
+        }
+    }
     rig.recovers()
 }
 

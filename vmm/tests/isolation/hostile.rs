@@ -62,6 +62,8 @@ fn attack(optimisations: Optimisations) {
             }
             let faults = rig.get(mmio::regs::pfifo::VM_FAULT_SOURCE);
             assert_eq!(faults, 0, "{}: a fault that is not its own", case.name);
+            let units = rig.get(mmio::regs::pfifo::PBDMA_INTR_SOURCE);
+            assert_eq!(units, 0, "{}: a PBDMA that is not its own", case.name);
         }
     }
     // What the attacker leaves behind, nobody finds.
