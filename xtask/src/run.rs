@@ -41,7 +41,8 @@ pub struct Arguments {
     /// Do not load nouveau
     #[arg(long, conflicts_with = "nouveau")]
     no_nouveau: bool,
-    /// Give the guest a Debian 13 with Mesa, clinfo and rodinia: `debian COMMAND` runs there
+    /// Give the guest a Debian 13 with Mesa, clinfo, rodinia and what `--add` names: `debian
+    /// COMMAND` runs there
     #[arg(long, conflicts_with = "nested")]
     debian: bool,
     /// Put this file of the host into the guest's /bin; may be given several times
@@ -128,7 +129,8 @@ fn machine(
     let mut files = Initramfs::new(testbed, arguments.kernel, &modules)?;
     files.add_programs(&programs.guest_tools)?;
     if arguments.debian {
-        debian::add_to(&mut files, &programs.debian_tools)?;
+        let tools = [&programs.debian_tools[..], &arguments.add].concat();
+        debian::add_to(&mut files, &tools)?;
     }
     files.add_programs(&arguments.add)?;
     let mut guest_steps = Vec::new();
