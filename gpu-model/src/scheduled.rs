@@ -7,8 +7,9 @@
 //! A submission is over when its channel has taken an entry beyond it, or has taken its last entry
 //! and says that it has no work. A channel that has work but does not go on keeps its lane for
 //! [`STALL`] and loses it then: what it waits for may be the work of another channel that is held
-//! back, and a guest can have channels that never run. One that goes on but comes to no end is
-//! killed when others have waited for it for too long.
+//! back, and a guest can have channels that never run. When it goes on it is taken off, and waits for
+//! another turn. One that goes on but comes to no end is killed when others have waited for it for too
+//! long.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
@@ -65,6 +66,8 @@ struct Channel {
     submissions: VecDeque<Submission>,
     /// It was taken off its engine, and may not run.
     held: bool,
+    /// What it lost its lane with, as it did not go on.
+    parked: Option<Submission>,
     /// Since when it has not gone on, while the card has work of it.
     stalled_since: Option<Nanos>,
     /// When the card got, or was done with, something of it last.
@@ -159,26 +162,8 @@ impl Dispatcher for Scheduled {
     }
 
     fn submit(&self, submission: Submission) {
-        let channel = submission.chid as usize;
         let mut state = self.shared.state.lock();
-        let Some(known) = state.channels.get_mut(channel) else {
-            return;
-        };
-        known.submissions.push_back(submission);
-        let engine = match submission.engine {
-            Some(4 | 5) => Engine::Copy,
-            _ => Engine::Compute,
-        };
-        let vm = submission.vm.0.into();
-        let unit = sched::Submission::new(vm, channel, engine, submission.put);
-        if !state.scheduler.submit(self.shared.now(), unit) {
-            // It was merged into the last one, which began earlier.
-            let all = &mut state.channels[channel].submissions;
-            all.pop_back();
-            if let Some(last) = all.back_mut() {
-                last.put = submission.put;
-            }
-        }
+        state.queue(self.shared.now(), submission);
         if let Some(gate) = self.shared.gate.get().and_then(Weak::upgrade) {
             state.decide(&*gate, self.shared.now());
         }
@@ -207,7 +192,9 @@ impl Shared {
             let gate = self.gate.get().and_then(Weak::upgrade);
             if let Some(gate) = &gate {
                 state.look(&**gate, self.now());
+                let back = state.look_at_parked(&**gate, self.now());
                 state.decide(&**gate, self.now());
+                state.take_off(back);
                 if let Some(channel) = state.evictions.pop() {
                     // Leaving takes a while, and guests ring meanwhile.
                     MutexGuard::unlocked(&mut state, || gate.hold(channel as u32, true));
@@ -219,6 +206,7 @@ impl Shared {
             let wake = wake.map_or(IDLE, Duration::from_nanos);
             let due = state.scheduler.due().filter(|_| gate.is_some());
             let poll = due.map(|at| Duration::from_nanos(at.saturating_sub(self.now()) / 4));
+            let poll = poll.or(state.any_parked().then_some(POLLS[1]));
             match poll.map(|poll| poll.clamp(POLLS[0], POLLS[1]).min(wake)) {
                 // Doorbells need nobody's attention while the card is looked at anyway.
                 Some(wait) if wait <= POLLS[0] => {
@@ -242,6 +230,29 @@ fn passed(done: u32, last: u32, get: u32) -> bool {
 }
 
 impl State {
+    /// A submission waits from now on.
+    fn queue(&mut self, now: Nanos, submission: Submission) {
+        let channel = submission.chid as usize;
+        let Some(known) = self.channels.get_mut(channel) else {
+            return;
+        };
+        known.submissions.push_back(submission);
+        let engine = match submission.engine {
+            Some(4 | 5) => Engine::Copy,
+            _ => Engine::Compute,
+        };
+        let vm = submission.vm.0.into();
+        let unit = sched::Submission::new(vm, channel, engine, submission.put);
+        if !self.scheduler.submit(now, unit) {
+            // It was merged into the last one, which began earlier.
+            let all = &mut self.channels[channel].submissions;
+            all.pop_back();
+            if let Some(last) = all.back_mut() {
+                last.put = submission.put;
+            }
+        }
+    }
+
     /// Looks at what the card has, and tells the scheduler what is over.
     fn look(&mut self, gate: &dyn Gate, now: Nanos) {
         let on_card: Vec<_> = self.scheduler.on_card().collect();
@@ -264,11 +275,52 @@ impl State {
             if activity != Activity::Waiting {
                 channel.stalled_since = None;
             } else if now - *channel.stalled_since.get_or_insert(now) > STALL.as_nanos() as Nanos {
+                let known = |known: &&Submission| known.put == flight.put;
+                let parked = channel.submissions.iter().find(known).copied();
                 self.complete(now, chid, flight.put);
+                self.channels[chid].parked = parked;
                 continue;
             }
             if now - channel.progressed > self.hang && self.others_wait(flight.vm) {
                 gate.expel(chid as u32);
+            }
+        }
+    }
+
+    /// Whether anybody could be in the way of others when it goes on.
+    fn any_parked(&self) -> bool {
+        self.vms > 1 && self.channels.iter().any(|channel| channel.parked.is_some())
+    }
+
+    /// Looks at channels that lost their lanes; those that go on, which wait for another turn now.
+    fn look_at_parked(&mut self, gate: &dyn Gate, now: Nanos) -> Vec<usize> {
+        let mut back = Vec::new();
+        for chid in 0..self.channels.len() {
+            let Some(submission) = self.channels[chid].parked else {
+                continue;
+            };
+            match gate.activity(chid as u32) {
+                Activity::Waiting => continue,
+                Activity::Idle => {}
+                Activity::Running => {
+                    // A later one takes this one along.
+                    if self.channels[chid].submissions.is_empty() {
+                        self.queue(now, submission);
+                    }
+                    back.push(chid);
+                }
+            }
+            self.channels[chid].parked = None;
+        }
+        back
+    }
+
+    /// Has those of `channels` leave their engines that did not get their turns at once.
+    fn take_off(&mut self, channels: Vec<usize>) {
+        for chid in channels {
+            let mut on_card = self.scheduler.on_card();
+            if on_card.all(|flight| flight.channel != chid) {
+                self.evictions.push(chid);
             }
         }
     }
@@ -295,6 +347,7 @@ impl State {
                 Decision::Dispatch(unit) => {
                     let channel = &mut self.channels[unit.channel];
                     channel.stalled_since = None;
+                    channel.parked = None;
                     channel.progressed = now;
                     // Rung under the lock: a later value must not be overtaken.
                     let known = channel
@@ -326,11 +379,14 @@ impl State {
             .scheduler
             .on_card()
             .any(|flight| flight.channel == chid);
-        self.channels[chid].held = works;
+        // What it has waits for its turn, which lets it run again.
+        let channel = &mut self.channels[chid];
+        channel.held = works || !channel.submissions.is_empty();
+        if !channel.held {
+            gate.hold(chid as u32, false);
+        }
         if works {
             self.scheduler.preempted(now, chid);
-        } else {
-            gate.hold(chid as u32, false);
         }
     }
 }
@@ -415,6 +471,77 @@ mod tests {
             assert!(begin.elapsed() < Duration::from_secs(20), "nobody follows");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// A card on which two channels do what a test says.
+    struct Told {
+        activity: Mutex<[Activity; 2]>,
+        rung: Mutex<Vec<u32>>,
+        held: Mutex<Vec<(u32, bool)>>,
+    }
+
+    impl Gate for Told {
+        fn ring(&self, submission: &Submission) -> bool {
+            self.rung.lock().push(submission.chid);
+            true
+        }
+
+        fn progress(&self, chid: u32) -> u32 {
+            match self.activity(chid) {
+                Activity::Idle => 1,
+                _ => 0,
+            }
+        }
+
+        fn activity(&self, chid: u32) -> Activity {
+            self.activity.lock()[chid as usize]
+        }
+
+        fn expel(&self, _chid: u32) {}
+
+        fn engines(&self) -> [Option<u32>; pfifo::ENGINES as usize] {
+            [None; pfifo::ENGINES as usize]
+        }
+
+        fn hold(&self, chid: u32, held: bool) {
+            self.held.lock().push((chid, held));
+        }
+    }
+
+    #[track_caller]
+    fn until(what: &str, done: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !done() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_channel_that_lost_its_lane_while_it_waited_goes_on_in_a_turn_of_its_own() {
+        let told = Arc::new(Told {
+            activity: Mutex::new([Activity::Waiting, Activity::Running]),
+            rung: Mutex::default(),
+            held: Mutex::default(),
+        });
+        let config = Config::new(Policy::Fifo);
+        let scheduled = Scheduled::new(config, 2, Duration::MAX).unwrap();
+        let gate: Arc<dyn Gate> = told.clone();
+        scheduled.attach(Arc::downgrade(&gate));
+        scheduled.submit(submission(0));
+        scheduled.submit(submission(1));
+        until("it keeps the lane", || *told.rung.lock() == [0, 1]);
+
+        told.activity.lock()[0] = Activity::Running;
+        until("it runs beside", || *told.held.lock() == [(0, true)]);
+        assert_eq!(*told.rung.lock(), [0, 1]);
+        assert_eq!(scheduled.waiting(VmId(0)), 1);
+
+        told.activity.lock()[1] = Activity::Idle;
+        until("it has no turn", || *told.rung.lock() == [0, 1, 0]);
+        until("it is held", || {
+            *told.held.lock() == [(0, true), (0, false)]
+        });
     }
 
     #[test]
