@@ -24,7 +24,7 @@ pub use card::{Card, Protection, Registers};
 pub use counters::{Counters, Value};
 pub use host::{Host, Settings};
 pub use optimisations::{Optimisations, UnknownOptimisation};
-pub use partition::{Layout, MOST_VGPUS, Partition, PartitionError, VRAM_UNIT};
+pub use partition::{BarSizes, Layout, MOST_VGPUS, Partition, PartitionError, VRAM_UNIT};
 pub use scheduled::Scheduled;
 pub use stretch::{Stretch, Stretches};
 pub use submission::{Activity, Direct, Dispatcher, Gate, Submission};

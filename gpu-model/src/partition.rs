@@ -1,6 +1,6 @@
 //! Who owns what of the card.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use mmio::layout::{instance, pagetable, userd};
 use mmio::regs::pfifo;
@@ -16,6 +16,10 @@ pub const MOST_VGPUS: u16 = 1 << (pagetable::VA_BITS - DMA_SHIFT);
 pub const VRAM_UNIT: u64 = 1 << 20;
 /// Least video memory of a machine: nouveau keeps some of it for itself.
 const LEAST_VRAM: u64 = 64 << 20;
+/// What a machine's BAR1 and BAR3 may have, and least of them with which nouveau works: control pages
+/// of all channels and some buffers are behind BAR1, a structure after the other behind BAR3.
+const BAR1_SIZES: RangeInclusive<u64> = 16 << 20..=1 << 30;
+const BAR3_SIZES: RangeInclusive<u64> = 4 << 20..=1 << 30;
 /// Least memory for the shadow tables of a machine.
 const LEAST_TABLES: u64 = 8 << 20;
 
@@ -53,6 +57,21 @@ pub enum PartitionError {
     /// The memory of a machine.
     #[error("{0:#x} bytes of video memory for each: at least 64 MiB in steps of 1 MiB are needed")]
     Vram(u64),
+    /// What a machine's BAR shows.
+    #[error(
+        "A BAR{} of {size:#x} bytes: powers of two from {least:#x} to {most:#x} are possible",
+        bar.index()
+    )]
+    Bar {
+        /// Which.
+        bar: Bar,
+        /// So many bytes.
+        size: u64,
+        /// The fewest.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
     /// The card's memory.
     #[error("A card of {have:#x} bytes is too small: {need:#x} are needed")]
     Card {
@@ -71,6 +90,19 @@ pub struct Layout {
     vram_each: u64,
     channels_each: u32,
     vram: u64,
+    /// By machine.
+    bars: Vec<BarSizes>,
+}
+
+/// Bytes of a machine's apertures to memory; none: those of the card.
+///
+/// What a machine has behind them does not depend on what the card has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BarSizes {
+    /// Control pages of channels, and buffers.
+    pub bar1: Option<u64>,
+    /// The driver's own structures.
+    pub bar3: Option<u64>,
 }
 
 impl Layout {
@@ -97,6 +129,7 @@ impl Layout {
             vram_each,
             channels_each: SCRUBBER / u32::from(vgpus),
             vram,
+            bars: vec![BarSizes::default(); vgpus.into()],
         })
     }
 
@@ -114,6 +147,33 @@ impl Layout {
             channels_each: each,
             ..self
         })
+    }
+
+    /// The same with BARs of these sizes for each machine, from the first on.
+    ///
+    /// # Errors
+    ///
+    /// One of them is no size for a BAR.
+    pub fn with_bars(mut self, sizes: &[BarSizes]) -> Result<Self, PartitionError> {
+        for (own, sizes) in self.bars.iter_mut().zip(sizes) {
+            for (bar, size, possible) in [
+                (Bar::Bar1, sizes.bar1, BAR1_SIZES),
+                (Bar::Bar3, sizes.bar3, BAR3_SIZES),
+            ] {
+                let fits = |size: u64| size.is_power_of_two() && possible.contains(&size);
+                if let Some(size) = size.filter(|size| !fits(*size)) {
+                    let (least, most) = possible.into_inner();
+                    return Err(PartitionError::Bar {
+                        bar,
+                        size,
+                        least,
+                        most,
+                    });
+                }
+            }
+            *own = *sizes;
+        }
+        Ok(self)
     }
 
     /// The bytes of a card that has `tables` bytes for the shadow tables of each machine.
@@ -138,6 +198,7 @@ impl Layout {
             channels: first..first + self.channels_each,
             dma: n << DMA_SHIFT..(n + 1) << DMA_SHIFT,
             tables: pool + n * tables..pool + (n + 1) * tables,
+            bars: self.bars[usize::from(vm.0)],
         }
     }
 
@@ -269,6 +330,8 @@ pub struct Partition {
     pub dma: Range<u64>,
     /// Video memory for its shadow tables.
     pub tables: Range<u64>,
+    /// What its BARs show.
+    pub bars: BarSizes,
 }
 
 fn translate(range: &Range<u64>, address: u64, len: u64) -> Option<u64> {
@@ -376,6 +439,35 @@ mod tests {
         assert_eq!(with(8).unwrap().partition(VmId(3)).channels, 24..32);
         for each in [0, 3, 32, u32::MAX] {
             assert!(with(each).is_err(), "{each}");
+        }
+    }
+
+    #[test]
+    fn bars_are_as_large_as_asked_for_if_a_driver_can_do_with_them() {
+        let layout = Layout::new(2, 64 << 20, 1 << 30).unwrap();
+        let sizes = |bar1, bar3| BarSizes {
+            bar1: Some(bar1),
+            bar3: Some(bar3),
+        };
+        let small = sizes(16 << 20, 4 << 20);
+        let with = |second| {
+            layout
+                .clone()
+                .with_bars(&[BarSizes::default(), second])
+                .map(|layout| [0, 1].map(|n| layout.partition(VmId(n)).bars))
+        };
+
+        assert_eq!(with(small), Ok([BarSizes::default(), small]));
+        for (bar1, bar3, wrong) in [
+            (48 << 20, 4 << 20, Bar::Bar1),
+            (8 << 20, 4 << 20, Bar::Bar1),
+            (2 << 30, 4 << 20, Bar::Bar1),
+            (16 << 20, 0, Bar::Bar3),
+            (16 << 20, 2 << 20, Bar::Bar3),
+            (16 << 20, u64::MAX, Bar::Bar3),
+        ] {
+            let error = with(sizes(bar1, bar3)).unwrap_err();
+            assert!(matches!(error, PartitionError::Bar { bar, .. } if bar == wrong));
         }
     }
 

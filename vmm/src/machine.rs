@@ -232,6 +232,7 @@ impl Machine {
             metrics,
             switches: switches(config.gpu.as_ref()),
             memory: config.memory,
+            gpu: config.gpu.as_ref().and_then(GpuConfig::status),
             started: Instant::now(),
         });
         info!(

@@ -46,8 +46,8 @@ struct Space {
 }
 
 impl Space {
-    /// A copy of the card's space, as after power-on.
-    fn new(card: &dyn Card) -> Self {
+    /// A copy of the card's space, as after power-on, with BARs of these sizes.
+    fn new(card: &dyn Card, bar_size: impl Fn(Bar) -> u64) -> Self {
         let mut bytes = Box::new([0; SIZE]);
         card.config_read(0, &mut bytes[..]);
         let mut space = Self {
@@ -63,7 +63,7 @@ impl Space {
         space.bytes[bits::STATUS] &= !bits::STATUS_INTX;
         space.put(bits::INTERRUPT_LINE, [0], [0xff]);
         for bar in [Bar::Bar0, Bar::Bar1, Bar::Bar3, Bar::Bar5] {
-            space.decoder(bar, card.bar_size(bar));
+            space.decoder(bar, bar_size(bar));
         }
         space.capabilities();
         space
@@ -141,9 +141,9 @@ pub struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    /// A space like that of `card`.
-    pub fn new(card: &dyn Card) -> Self {
-        let power_on = Space::new(card);
+    /// A space like that of `card`, with BARs of these sizes.
+    pub fn new(card: &dyn Card, bar_size: impl Fn(Bar) -> u64) -> Self {
+        let power_on = Space::new(card, bar_size);
         Self {
             space: Mutex::new(power_on.clone()),
             power_on,

@@ -54,6 +54,8 @@ use crate::optimisations::Optimisations;
 use crate::partition::Partition;
 use crate::tracking::Tracking;
 
+/// Registers of configuration space for BARs.
+const BARS: usize = 6;
 /// Bit of `MMU_CTRL` that makes large pages 64 KiB.
 const LARGE_64K: u32 = 1;
 
@@ -65,6 +67,8 @@ const LOOK: Duration = Duration::from_millis(1);
 pub struct VirtualGpu {
     host: Arc<Aggregator>,
     partition: Partition,
+    /// Bytes of the BARs, by their index.
+    bars: [u64; BARS],
     map: &'static RegisterMap,
     file: RegisterFile,
     config: ConfigSpace,
@@ -114,11 +118,20 @@ impl VirtualGpu {
         tracking: Tracking,
     ) -> io::Result<Self> {
         let partition = host.layout().partition(vm);
+        let mut bars = [0; BARS];
+        for bar in [Bar::Bar0, Bar::Bar1, Bar::Bar3, Bar::Bar5] {
+            let own = match bar {
+                Bar::Bar1 => partition.bars.bar1,
+                Bar::Bar3 => partition.bars.bar3,
+                Bar::Bar0 | Bar::Bar5 => None,
+            };
+            bars[bar.index()] = own.unwrap_or_else(|| host.card().bar_size(bar));
+        }
         let interrupts = Arc::new(Interrupts::new(slot));
         let gpu = Self {
             map: RegisterMap::gf100(),
             file: RegisterFile::new(host.card()),
-            config: ConfigSpace::new(host.card()),
+            config: ConfigSpace::new(host.card(), |bar| bars[bar.index()]),
             falcons: Falcons::default(),
             timer: Timer::new(host.clone(), interrupts.clone())?,
             interrupts,
@@ -141,6 +154,7 @@ impl VirtualGpu {
             optimisations: AtomicU32::new(optimisations.bits()),
             counters: host.counters(vm).clone(),
             partition,
+            bars,
             host,
         };
         gpu.scrub();
@@ -151,6 +165,11 @@ impl VirtualGpu {
     /// Whose it is.
     pub fn vm(&self) -> VmId {
         self.partition.vm
+    }
+
+    /// What it has of the card.
+    pub fn partition(&self) -> &Partition {
+        &self.partition
     }
 
     /// What it has cost.
@@ -211,7 +230,7 @@ impl VirtualGpu {
 
     /// Bytes of a BAR.
     pub fn bar_size(&self, bar: Bar) -> u64 {
-        self.host.card().bar_size(bar)
+        self.bars[bar.index()]
     }
 
     /// Whether it answers. It does not while the card still works for a machine that left.

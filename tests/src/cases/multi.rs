@@ -56,6 +56,7 @@ const STEPS: &[(&str, &str)] = &[
         goes_on vm0; goes_on vm1
         [ $(ctl status | grep -c '"state": "running"') = 2 ] || die "not both run: $(ctl status)"
         says '"cpus": 1' --vm vm1 status
+        says '"bar1": 134217728' --vm vm0 status; says '"bar1": 33554432' --vm vm1 status
         "#,
     ),
     (
@@ -223,7 +224,7 @@ fn start() -> String {
         "mkdir /tmp/consoles
         (
             gpuvm run --vms 2 --kernel {kernel} --initrd {initramfs} --cmdline '{parameters}' \
-                --memory {MEMORY_MIB}M --gpu soft --mode fv --vram {VRAM_MIB}M --sched drr --hang-ms 20000 \
+                --memory {MEMORY_MIB}M --gpu soft --mode fv --vram {VRAM_MIB}M --bar1 128M,32M --sched drr --hang-ms 20000 \
                 --control /tmp/control --console-dir /tmp/consoles --stats 2>/tmp/stats &
             echo $! >/tmp/gpuvm.pid
             wait $!
@@ -243,6 +244,7 @@ fn files(kernel_of_large: &str) -> String {
         cat >/tmp/small.toml <<'END'
 name = \"small\"
 memory = \"384M\"
+bar3 = \"16M\"
 disk = [\"/dev/ram0\"]
 END
         cat >/tmp/large.toml <<'END'

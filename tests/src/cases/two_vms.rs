@@ -115,13 +115,15 @@ pub fn directory(context: &Context<'_>, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The card for both.
+/// The card for both, of which the second one is shown less.
 ///
 /// # Errors
 ///
 /// Those of [`Card::start`].
 pub fn card(context: &Context<'_>) -> Result<Card> {
-    context.card(VRAM_MIB, 2, &["--stats", "--hang-ms", HANG_MS])
+    let bars = ["--bar1", "128M,32M", "--bar3", "64M,8M"];
+    let options = ["--stats", "--hang-ms", HANG_MS];
+    context.card(VRAM_MIB, 2, &[&options[..], &bars].concat())
 }
 
 /// While one guest works, another one boots, uses the card, unloads and loads its driver, causes

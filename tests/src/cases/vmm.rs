@@ -47,12 +47,21 @@ const VRAM_MIB: u32 = 408;
 
 /// How many times its usual time a case may take: every exit is one of an emulated hypervisor.
 const PATIENCE: u32 = 5;
+/// The smallest BAR1 and BAR3 of a virtual GPU.
+const SMALL_BARS: [u64; 2] = [16 << 20, 4 << 20];
 /// Seconds for a guest with all cases, and for one with few.
 const LONG: u64 = 1200;
 const SHORT: u64 = 180;
 
 /// What a guest does: its cases are on its kernel's command line.
 const GPUTEST: &str = "gputest --patience PATIENCE $(tr ' ' '\\n' </proc/cmdline | sed -n 's/^gputest=//p' | tr , ' ')";
+
+/// Says how large the card's BARs are; fails if its kernel's command line says otherwise.
+const BARS: &str = "\
+cd /sys/class/drm/renderD128/device || exit 1
+sizes=$(stat -c %s resource1 resource3 | tr '\\n' , )
+echo $sizes
+! grep -q bars= /proc/cmdline || grep -q \"bars=$sizes\" /proc/cmdline";
 
 /// The card that [`nested::machine`] has bound to `vfio-pci`, for `--gpu`.
 const ON_THE_BUS: &str = "vfio:$(cd /sys/bus/pci/drivers/vfio-pci && echo *:*:*.*)";
@@ -77,6 +86,8 @@ struct Plan<'a> {
     /// Further options of `gpuvm run`. A kernel under emulation twice may take seconds to handle an
     /// interrupt: its channel is not to be killed for that.
     options: &'a str,
+    /// What a virtual GPU shows in BAR1 and BAR3, where that is not what the card does.
+    bars: Option<[u64; 2]>,
     /// The guests.
     guests: &'a [Guest],
     /// Seconds for each.
@@ -88,19 +99,25 @@ struct Plan<'a> {
 /// Boots guests in each mode, which do with the software card in the VMM's process what is done on
 /// the bare card.
 pub fn run(context: &Context<'_>) -> Result<String> {
-    in_process(context, ALL, LONG)
+    in_process(context, ALL, LONG, None)
 }
 
-/// The same with few cases.
+/// The same with few cases, and with a virtual GPU that shows less of its memory.
 pub fn quick(context: &Context<'_>) -> Result<String> {
-    in_process(context, FEW, SHORT)
+    in_process(context, FEW, SHORT, Some(SMALL_BARS))
 }
 
-fn in_process(context: &Context<'_>, guests: &[Guest], seconds: u64) -> Result<String> {
+fn in_process(
+    context: &Context<'_>,
+    guests: &[Guest],
+    seconds: u64,
+    bars: Option<[u64; 2]>,
+) -> Result<String> {
     let plan = Plan {
         card: None,
         gpu: "soft",
         options: "--vram 256M --hang-ms 20000",
+        bars,
         guests,
         seconds,
         further: Vec::new(),
@@ -123,6 +140,7 @@ pub fn vfio(context: &Context<'_>) -> Result<String> {
         gpu: ON_THE_BUS,
         // In small pages the IOMMU would open a window of DMA for each.
         options: "--vram 256M --hugepages --hang-ms 20000",
+        bars: None,
         guests: ALL,
         seconds: LONG,
         further: vec![Step::new("serve", SERVE.replace("GPU", ON_THE_BUS))],
@@ -138,6 +156,7 @@ fn in_each_mode(context: &Context<'_>, plan: &Plan<'_>) -> Result<String> {
     let gputest = GPUTEST.replace("PATIENCE", &PATIENCE.to_string());
     files.add_steps(&[
         Step::new("probe", "modprobe nouveau && ls /dev/dri/renderD128"),
+        Step::new("bars", BARS),
         Step::new("gputest", gputest),
     ]);
     let (testbed, kernel) = (context.testbed, context.kernel);
@@ -149,8 +168,13 @@ fn in_each_mode(context: &Context<'_>, plan: &Plan<'_>) -> Result<String> {
         .collect();
     machine.time_out = Duration::from_secs(plan.seconds * runs.len() as u64);
     machine.steps.extend(runs.iter().map(|(mode, guest)| {
-        let words = format!("gputest={}", guest.cases);
-        let command = nested::run_guest(plan.gpu, mode, &words, plan.options);
+        let mut words = format!("gputest={}", guest.cases);
+        let mut options = plan.options.to_owned();
+        if let Some([bar1, bar3]) = plan.bars.filter(|_| *mode == "fv") {
+            words += &format!(" bars={bar1},{bar3},");
+            options += &format!(" --bar1 {bar1} --bar3 {bar3}");
+        }
+        let command = nested::run_guest(plan.gpu, mode, &words, &options);
         Step::new(&format!("{mode}-{}", guest.name), command)
     }));
     machine.steps.extend_from_slice(&plan.further);
@@ -183,8 +207,13 @@ fn verdict(outcome: &Outcome, index: usize, mode: &str, guest: &Guest) -> Result
         let step = steps.into_iter().nth(index);
         step.with_context(|| format!("It did not come to {name}"))
     };
-    let (probe, test) = (inner("probe")?, inner("gputest")?);
+    let (probe, bars, test) = (inner("probe")?, inner("bars")?, inner("gputest")?);
     ensure!(probe.status == 0, "nouveau did not find a card");
+    ensure!(
+        bars.status == 0,
+        "Its BARs have {} bytes",
+        bars.output.trim()
+    );
     let summary = passed(test)?;
     let log = outcome.inner.get(index).context("It left no log")?;
     match guest.faults {

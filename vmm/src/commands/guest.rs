@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
+use gpu_model::BarSizes;
 use serde::Deserialize;
 
 use crate::boot::BootSource;
@@ -58,6 +59,8 @@ struct GuestFile {
     hugepages: Option<bool>,
     cpus: Option<u8>,
     disk: Option<Vec<String>>,
+    bar1: Option<String>,
+    bar3: Option<String>,
     console: Option<PathBuf>,
 }
 
@@ -76,6 +79,8 @@ pub struct Guest {
     pub cpus: u8,
     /// Its disks.
     pub disks: Vec<DiskOptions>,
+    /// What the BARs of its virtual GPU show, where that is its own.
+    pub bars: BarSizes,
     /// The file for its console, if it has one.
     pub console: Option<PathBuf>,
 }
@@ -100,6 +105,7 @@ impl GuestOptions {
             },
             cpus: self.cpus,
             disks: self.disk.clone(),
+            bars: BarSizes::default(),
             console: None,
         })
     }
@@ -142,6 +148,11 @@ impl GuestOptions {
                 .collect::<anyhow::Result<_>>()?;
         }
         let mut guest = options.guest(file.name.unwrap_or(name))?;
+        let size = |text: &str| Size::from_str(text).map(Size::bytes);
+        guest.bars = BarSizes {
+            bar1: file.bar1.as_deref().map(size).transpose()?,
+            bar3: file.bar3.as_deref().map(size).transpose()?,
+        };
         guest.console = file.console.map(|path| place.join(path));
         Ok(guest)
     }
@@ -170,7 +181,7 @@ mod tests {
     #[test]
     fn what_a_file_leaves_out_is_the_command_lines() {
         let guest = parse(
-            "name = \"web\"\nhugepages = true\ninitrd = \"a.cpio\"\nmemory = \"512M\"\ndisk = [\"root.img,ro\"]\n",
+            "name = \"web\"\nhugepages = true\ninitrd = \"a.cpio\"\nmemory = \"512M\"\ndisk = [\"root.img,ro\"]\nbar1 = \"32M\"\n",
         )
         .unwrap();
 
@@ -184,6 +195,7 @@ mod tests {
         assert_eq!(guest.pages, Pages::Huge);
         assert_eq!(guest.disks[0].path, Path::new("/guests/root.img"));
         assert!(guest.disks[0].read_only);
+        assert_eq!((guest.bars.bar1, guest.bars.bar3), (Some(32 << 20), None));
     }
 
     #[test]
@@ -191,6 +203,7 @@ mod tests {
         for text in [
             "memori = \"1G\"",
             "memory = \"much\"",
+            "bar3 = \"-4M\"",
             "cpus = 0",
             "disk = [\"a,rw\"]",
             "cpus = \"two\"",

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use gpu_model::Slot;
+use gpu_model::BarSizes;
 use mmio::VmId;
 use tracing::{info, warn};
 
@@ -36,7 +36,7 @@ pub struct Args {
     guest: GuestOptions,
 
     /// A guest, described by a file with the same options as keys: name, kernel, initrd, cmdline,
-    /// memory, cpus, disk, console. May be given several times; all share the card.
+    /// memory, cpus, disk, bar1, bar3, console. May be given several times; all share the card.
     #[arg(long, value_name = "FILE.toml", conflicts_with = "vms")]
     vm: Vec<PathBuf>,
 
@@ -142,27 +142,43 @@ impl Args {
     }
 
     /// The card, if it is shared, and what each of `guests` gets of it.
-    fn gpus(&self, guests: usize) -> anyhow::Result<(Option<Shared>, Vec<Option<GpuConfig>>)> {
+    fn gpus(&self, guests: &[Guest]) -> anyhow::Result<(Option<Shared>, Vec<Option<GpuConfig>>)> {
         if self.gpu.is_none() || self.mode == Mode::Passthrough {
             self.sharing.whole()?;
+            if let Some(guest) = guests
+                .iter()
+                .find(|guest| guest.bars != BarSizes::default())
+            {
+                bail!(
+                    "{} has bar1 or bar3, which are for virtual GPUs",
+                    guest.name
+                );
+            }
         }
+        let count = guests.len();
         match (&self.gpu, self.mode) {
-            (None, _) => Ok((None, vec![None; guests])),
+            (None, _) => Ok((None, vec![None; count])),
             (Some(Source::Soft), Mode::Passthrough) => {
                 let vram = self.sharing.vram.bytes();
                 let card = self.sharing.cost.quadro_6000(vram);
-                Ok((None, vec![Some(GpuConfig::Soft(card)); guests]))
+                Ok((None, vec![Some(GpuConfig::Soft(card)); count]))
             }
             (Some(Source::Vfio(address)), Mode::Passthrough) => {
-                if guests != 1 {
-                    bail!("A card on the bus can be passed through to one guest, not to {guests}");
+                if count != 1 {
+                    bail!("A card on the bus can be passed through to one guest, not to {count}");
                 }
                 Ok((None, vec![Some(GpuConfig::Vfio(address.clone()))]))
             }
             (Some(source), Mode::Fv) => {
-                let wires: Vec<Arc<Wires>> = (0..guests).map(|_| Arc::default()).collect();
-                let slots = wires.iter().map(|wires| wires.clone() as Arc<dyn Slot>);
-                let shared = self.sharing.share_card(source, slots.collect())?;
+                let wires: Vec<Arc<Wires>> = guests.iter().map(|_| Arc::default()).collect();
+                let machines = wires
+                    .iter()
+                    .zip(guests)
+                    .map(|(wires, guest)| sharing::Machine {
+                        slot: wires.clone(),
+                        bars: guest.bars,
+                    });
+                let shared = self.sharing.share_card(source, machines.collect())?;
                 let parts = shared.host.vgpus().iter().zip(wires).map(|(vgpu, wires)| {
                     Some(GpuConfig::Virtual(VirtualSlot {
                         vgpu: vgpu.clone(),
@@ -187,7 +203,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     events::block_signals().context("Cannot block signals")?;
     let _terminal = RawTerminal::new().context("Cannot set up the terminal")?;
     seccomp::enter(Sandbox::Process, args.seccomp)?;
-    let (shared, gpus) = args.gpus(guests.len())?;
+    let (shared, gpus) = args.gpus(&guests)?;
     let _poller = shared
         .as_ref()
         .map(|shared| Poller::start(shared.host.vgpus().to_vec()))

@@ -52,11 +52,9 @@ pub struct Args {
 /// Serves until SIGINT or SIGTERM.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let irqs: Vec<Arc<Irqs>> = (0..args.vgpus).map(|_| Arc::default()).collect();
-    let slots = irqs
-        .iter()
-        .map(|irqs| irqs.clone() as Arc<dyn Slot>)
-        .collect();
-    let shared = args.sharing.remote()?.share_card(&args.gpu, slots)?;
+    let slots = irqs.iter().map(|irqs| irqs.clone() as Arc<dyn Slot>);
+    let machines = slots.map(sharing::Machine::from).collect();
+    let shared = args.sharing.remote()?.share_card(&args.gpu, machines)?;
 
     let (ended, end) = mpsc::channel();
     ctrlc::set_handler({
@@ -131,6 +129,7 @@ fn serve_operator(
             metrics,
             switches,
             memory: 0,
+            gpu: Some(tenancy.status()),
             started: Instant::now(),
         });
         seats.push(seat);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use gpu_model::{
-    Host, Layout, Limits, Optimisations, Scheduled, Settings, Slot, Tracking, VRAM_UNIT, VirtualGpu,
+    BarSizes, Host, Layout, Limits, Optimisations, Scheduled, Settings, Slot, Tracking, VRAM_UNIT,
+    VirtualGpu,
 };
 use mmio::VmId;
 use sched::{MILLISECOND, Policy};
@@ -32,6 +33,15 @@ pub struct Options {
     /// Channels of each GPU; without it, an equal part of the card's.
     #[arg(long, value_name = "N")]
     channels: Option<u32>,
+
+    /// What each virtual GPU shows in BAR1, where control pages and buffers are: a power of two, for
+    /// all machines or for one after the other. Without it, as much as the card does.
+    #[arg(long, value_name = "SIZE,…", value_delimiter = ',')]
+    bar1: Vec<Size>,
+
+    /// Likewise in BAR3, where the driver's own structures are.
+    #[arg(long, value_name = "SIZE,…", value_delimiter = ',')]
+    bar3: Vec<Size>,
 
     #[command(flatten)]
     pub cost: CardCost,
@@ -133,19 +143,53 @@ impl FromStr for Source {
     }
 }
 
+/// A machine that gets a part of a card.
+pub struct Machine {
+    /// Where its virtual GPU is.
+    pub slot: Arc<dyn Slot>,
+    /// What its BARs are to show, where that differs from the options.
+    pub bars: BarSizes,
+}
+
+impl From<Arc<dyn Slot>> for Machine {
+    fn from(slot: Arc<dyn Slot>) -> Self {
+        let bars = BarSizes::default();
+        Self { slot, bars }
+    }
+}
+
+/// The size for machine `n` of `machines`, of an option that has one for all or one for each.
+fn size_for(
+    option: &str,
+    sizes: &[Size],
+    n: usize,
+    machines: usize,
+) -> anyhow::Result<Option<u64>> {
+    let size = match sizes {
+        [] => return Ok(None),
+        [all] => all,
+        each if each.len() == machines => &each[n],
+        each => bail!(
+            "{option} has {} sizes, but there are {machines} machines",
+            each.len()
+        ),
+    };
+    Ok(Some(size.bytes()))
+}
+
 impl Options {
-    /// The card of `source`, shared between the machines in `slots`.
+    /// The card of `source`, shared between `machines`.
     ///
     /// # Errors
     ///
     /// There is no such card, or it cannot be shared like that.
-    pub fn share_card(&self, source: &Source, slots: Vec<Arc<dyn Slot>>) -> anyhow::Result<Shared> {
+    pub fn share_card(&self, source: &Source, machines: Vec<Machine>) -> anyhow::Result<Shared> {
         match source {
-            Source::Soft => self.share_soft(slots),
+            Source::Soft => self.share_soft(machines),
             Source::Vfio(address) => {
                 let card = VfioCard::new(Device::open(address)?)?;
                 let vram = card.vram_size();
-                self.share(Arc::new(card), vram, slots)
+                self.share(Arc::new(card), vram, machines)
             }
         }
     }
@@ -193,36 +237,55 @@ impl Options {
             self.track == Track::Auto,
             "--track is for virtual GPUs: a guest with the whole card has no shadow tables"
         );
+        ensure!(
+            self.bar1.is_empty() && self.bar3.is_empty(),
+            "--bar1 and --bar3 are for virtual GPUs: a guest with the whole card has the card's own"
+        );
         Ok(())
     }
 
-    /// A new software card, shared between the machines in `slots`.
+    /// What the BARs of each of `machines` show.
+    fn bars(&self, machines: &[Machine]) -> anyhow::Result<Vec<BarSizes>> {
+        let sizes = machines.iter().enumerate().map(|(n, machine)| {
+            let size = |option, sizes| size_for(option, sizes, n, machines.len());
+            let (bar1, bar3) = (size("--bar1", &self.bar1)?, size("--bar3", &self.bar3)?);
+            Ok(BarSizes {
+                bar1: machine.bars.bar1.or(bar1),
+                bar3: machine.bars.bar3.or(bar3),
+            })
+        });
+        sizes.collect()
+    }
+
+    /// A new software card, shared between `machines`.
     ///
     /// # Errors
     ///
     /// The card cannot be shared like that, or the host does not carry it.
-    fn share_soft(&self, slots: Vec<Arc<dyn Slot>>) -> anyhow::Result<Shared> {
-        let vgpus = u16::try_from(slots.len()).context("Too many virtual GPUs")?;
+    fn share_soft(&self, machines: Vec<Machine>) -> anyhow::Result<Shared> {
+        let vgpus = u16::try_from(machines.len()).context("Too many virtual GPUs")?;
         let vram = Layout::vram_for(vgpus, self.vram.bytes(), TABLES);
         let vram = vram.next_multiple_of(6 * VRAM_UNIT);
         let config = self.cost.quadro_6000(vram);
         let card = SoftCard::new(config).context("Cannot build the card")?;
-        self.share(Arc::new(card), vram, slots)
+        self.share(Arc::new(card), vram, machines)
     }
 
-    /// `card` with `vram` bytes of video memory, shared between the machines in `slots`.
+    /// `card` with `vram` bytes of video memory, shared between `machines`.
     fn share(
         &self,
         card: Arc<dyn HostCard>,
         vram: u64,
-        slots: Vec<Arc<dyn Slot>>,
+        machines: Vec<Machine>,
     ) -> anyhow::Result<Shared> {
-        let vgpus = u16::try_from(slots.len()).context("Too many virtual GPUs")?;
+        let vgpus = u16::try_from(machines.len()).context("Too many virtual GPUs")?;
+        let bars = self.bars(&machines)?;
         let layout = Layout::new(vgpus, self.vram.bytes(), vram);
         let layout = layout.and_then(|layout| match self.channels {
             Some(each) => layout.with_channels(each),
             None => Ok(layout),
         });
+        let layout = layout.and_then(|layout| layout.with_bars(&bars));
         let layout = layout.context("The card cannot be shared so")?;
         let mut settings = Settings {
             limits: Limits {
@@ -236,7 +299,8 @@ impl Options {
         if let Some(scheduler) = &scheduler {
             settings.dispatcher = scheduler.clone();
         }
-        let host = Host::new(card.clone(), layout, settings, slots);
+        let slots = machines.into_iter().map(|machine| machine.slot);
+        let host = Host::new(card.clone(), layout, settings, slots.collect());
         Ok(Shared {
             card,
             host: host.context("Cannot share the card")?,
@@ -319,4 +383,26 @@ fn write_counters(vgpu: &VirtualGpu, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, ": {}", counter.value)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn option_has_a_size_for_all_machines_or_for_each() {
+        let size = |sizes: &[u64], n| {
+            let sizes: Vec<Size> = sizes.iter().copied().map(Size::new).collect();
+            size_for("--bar1", &sizes, n, 2)
+        };
+
+        assert_eq!(size(&[], 1).unwrap(), None);
+        assert_eq!(size(&[8], 1).unwrap(), Some(8));
+        assert_eq!(size(&[8, 9], 1).unwrap(), Some(9));
+        let error = size(&[8, 9, 10], 0).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--bar1 has 3 sizes, but there are 2 machines"
+        );
+    }
 }

@@ -69,6 +69,22 @@ pub struct Status {
     pub memory: u64,
     /// Milliseconds since the machine started.
     pub uptime_ms: u64,
+    /// Its virtual GPU, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuStatus>,
+}
+
+/// What a machine has of a shared card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuStatus {
+    /// Video memory in bytes.
+    pub vram: u64,
+    /// Number of channels.
+    pub channels: u32,
+    /// Bytes of BAR1.
+    pub bar1: u64,
+    /// Bytes of BAR3.
+    pub bar3: u64,
 }
 
 /// Whether the virtual CPUs run.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Action, Reply, RunState, Status, Switches};
+use super::{Action, GpuStatus, Reply, RunState, Status, Switches};
 use crate::ending::{EndSwitch, Ending};
 use crate::metrics::Metrics;
 use crate::vcpu::gate::{Gate, Kick};
@@ -26,6 +26,8 @@ pub struct Controller {
     pub switches: Switches,
     /// Bytes of RAM.
     pub memory: u64,
+    /// What it has of a shared card.
+    pub gpu: Option<GpuStatus>,
     /// When it started.
     pub started: Instant,
 }
@@ -75,6 +77,7 @@ impl Controller {
             },
             cpus: self.vcpus.len() as u8,
             memory: self.memory,
+            gpu: self.gpu,
             uptime_ms: self.started.elapsed().as_millis() as u64,
         }
     }
@@ -88,6 +91,7 @@ impl Controller {
             metrics: Metrics::default(),
             switches: Switches::default(),
             memory: 0,
+            gpu: None,
             started: Instant::now(),
         }
     }

@@ -149,6 +149,7 @@ impl Status {
         cpus: 0,
         memory: 0,
         uptime_ms: 0,
+        gpu: None,
     };
 }
 

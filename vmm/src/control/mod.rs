@@ -10,7 +10,7 @@ mod fleet;
 mod server;
 mod switches;
 
-pub use action::{Action, Reply, Request, RunState, Status};
+pub use action::{Action, GpuStatus, Reply, Request, RunState, Status};
 pub use client::{Client, ClientError};
 pub use controller::Controller;
 pub use fleet::{Fleet, Seat};

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use gpu_model::{Card, Scheduled, VirtualGpu};
 use thiserror::Error;
 
+use crate::control::GpuStatus;
 use crate::irq::Interrupts;
 use crate::memory::GuestMemory;
 use crate::memory_slots::MemorySlots;
@@ -37,6 +38,16 @@ pub enum GpuConfig {
     Vfio(Address),
     /// A part of a card that others have parts of as well.
     Virtual(VirtualSlot),
+}
+
+impl GpuConfig {
+    /// What the machine has of a shared card.
+    pub fn status(&self) -> Option<GpuStatus> {
+        match self {
+            Self::Virtual(slot) => Some(slot.tenancy().status()),
+            Self::Soft(_) | Self::Vfio(_) => None,
+        }
+    }
 }
 
 /// A card whose video memory may be in this process.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use gpu_model::{Optimisations, Scheduled, UnknownOptimisation, VirtualGpu};
+use mmio::Bar;
 use sched::{Engine, Settings};
 
-use crate::control::Switches;
+use crate::control::{GpuStatus, Switches};
 use crate::metrics::Metrics;
 
 /// A virtual GPU and what decides when the card works for it.
@@ -61,6 +62,17 @@ impl Tenancy {
                 tell((name, &[], value));
             }
         });
+    }
+
+    /// What the machine has of the card.
+    pub fn status(&self) -> GpuStatus {
+        let partition = self.vgpu.partition();
+        GpuStatus {
+            vram: partition.vram_size(),
+            channels: partition.channels.len() as u32,
+            bar1: self.vgpu.bar_size(Bar::Bar1),
+            bar3: self.vgpu.bar_size(Bar::Bar3),
+        }
     }
 
     /// Lets an operator set the optimisations and, where there is a scheduler, what it gives.
