@@ -23,8 +23,8 @@ use sched::{Config, Decision, Engine, Nanos, Scheduler, Settings, SettingsError,
 
 use crate::submission::{Activity, Dispatcher, Gate, Submission};
 
-/// How often the card is looked at while it works: so often where something is due, else after a
-/// quarter of the time until then. Looking all the time takes a processor from the guests.
+/// How often the card is looked at while it works: so often where something is due, else when it will
+/// be, but not seldomer. Looking all the time takes a processor from the guests.
 const POLLS: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(1)];
 /// How long a channel may keep its lane without going on.
 const STALL: Duration = Duration::from_millis(10);
@@ -205,7 +205,10 @@ impl Shared {
             let wake = state.wake.map(|at| at.saturating_sub(self.now()));
             let wake = wake.map_or(IDLE, Duration::from_nanos);
             let due = state.scheduler.due().filter(|_| gate.is_some());
-            let poll = due.map(|at| Duration::from_nanos(at.saturating_sub(self.now()) / 4));
+            // What is late, and may be so for long, is looked at less and less.
+            let now = self.now();
+            let poll = due.map(|at| at.saturating_sub(now).max(now.saturating_sub(at) / 8));
+            let poll = poll.map(Duration::from_nanos);
             let poll = poll.or(state.any_parked().then_some(POLLS[1]));
             match poll.map(|poll| poll.clamp(POLLS[0], POLLS[1]).min(wake)) {
                 // Doorbells need nobody's attention while the card is looked at anyway.

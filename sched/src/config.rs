@@ -123,7 +123,7 @@ impl Config {
             } else {
                 Lanes::Apart
             },
-            depth: if published { 1 } else { 2 },
+            depth: if published { 1 } else { 8 },
             period: 500 * MILLISECOND,
             interval: 500 * MILLISECOND,
             patience: 500 * MICROSECOND,

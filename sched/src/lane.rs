@@ -37,8 +37,39 @@ struct Pending {
 struct Flight {
     submission: Submission,
     since: Nanos,
+    /// How long it is likely to take, and which of the channel's lengths says so.
+    length: Option<Nanos>,
+    class: usize,
     preempting: bool,
 }
+
+/// How long submissions of a channel usually take. Drivers ring twice for each piece of work, once
+/// for it and once for the fence behind it, so every other submission has a length of its own.
+#[derive(Clone, Copy, Default)]
+struct Lengths {
+    usual: [Option<Nanos>; 2],
+    /// Which of them is the next submission's.
+    next: usize,
+}
+
+impl Lengths {
+    fn next(&self) -> Option<Nanos> {
+        self.usual[self.next]
+    }
+
+    fn learn(&mut self, class: usize, length: Nanos) {
+        let usual = &mut self.usual[class];
+        *usual = Some(usual.map_or(length, |usual| {
+            // One that the host had no processor for in time is no longer for that.
+            length.min(usual - usual / 4 + length / 4)
+        }));
+    }
+}
+
+/// What takes no longer is the fence of what was dispatched before it.
+const FENCE: Nanos = 100 * MICROSECOND;
+/// Submissions that the card may have at a time of a channel of which nothing is known yet.
+const UNKNOWN: usize = 2;
 
 pub(crate) struct Lane {
     rule: Option<Box<dyn Rule>>,
@@ -48,8 +79,8 @@ pub(crate) struct Lane {
     flights: Vec<Flight>,
     /// Since when the first of them is the first.
     first_since: Nanos,
-    /// How long a submission of each machine usually takes.
-    lengths: Vec<Nanos>,
+    /// How long submissions take, by channel.
+    lengths: Vec<Lengths>,
     /// Who has the lane, and since when.
     turn: Option<(usize, Nanos)>,
     /// The turn is being cut short: it gets nothing more.
@@ -60,7 +91,7 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub fn new(config: &Config, vms: usize) -> Self {
+    pub fn new(config: &Config, vms: usize, channels: usize) -> Self {
         Self {
             rule: rule(config, vms),
             depth: config.depth.max(1),
@@ -68,7 +99,7 @@ impl Lane {
             queues: vec![VecDeque::new(); vms],
             flights: Vec::new(),
             first_since: 0,
-            lengths: vec![0; vms],
+            lengths: vec![Lengths::default(); channels],
             turn: None,
             cutting: false,
             settled: 0,
@@ -171,24 +202,55 @@ impl Lane {
             return self.pass_on(now, machines);
         }
         self.look(now, machines);
+        if let Some(flight) = self.flights.first() {
+            let vm = flight.submission.vm;
+            return match self.has_more(now, vm) {
+                true => self.dispatch(now, vm, machines),
+                false => self.cut_short(now, vm, machines),
+            };
+        }
         let Some(rule) = &mut self.rule else {
             unreachable!("a lane without a rule passes everything on");
         };
-        if let Some(flight) = self.flights.first() {
-            let vm = flight.submission.vm;
-            let room = self.flights.len() < self.depth && !self.cutting;
-            let all = self.lengths[vm] * self.flights.len() as u64;
-            let left = (self.first_since + all).saturating_sub(now);
-            if room && self.candidates[vm].ready && rule.goes_on(vm, left, &self.candidates) {
-                return self.dispatch(now, vm, machines);
-            }
-            return self.cut_short(now, vm, machines);
-        }
         match rule.choose(now, &self.candidates) {
             Choice::Run(vm) => self.dispatch(now, vm, machines),
             Choice::Wait(until) => Decision::Sleep(Some(until.max(now + 1))),
             Choice::Nobody => Decision::Sleep(self.cap_opens(now, machines)),
         }
+    }
+
+    /// Whether `vm`, which has the lane, gets more of its work dispatched.
+    fn has_more(&self, now: Nanos, vm: usize) -> bool {
+        let left = self.left(now);
+        let most = if left.is_some() {
+            self.depth
+        } else {
+            self.depth.min(UNKNOWN)
+        };
+        let room = self.flights.len() < most && !self.cutting && self.candidates[vm].ready;
+        let left = left.unwrap_or(0);
+        let goes_on = |rule: &dyn Rule| rule.goes_on(vm, left, &self.candidates);
+        room && (self.is_fence(vm) || self.rule.as_deref().is_some_and(goes_on))
+    }
+
+    /// For how long the card has work, if that can be told.
+    fn left(&self, now: Nanos) -> Option<Nanos> {
+        let mut lengths = self.flights.iter().map(|flight| flight.length);
+        let first = (self.first_since + lengths.next()??).saturating_sub(now);
+        lengths.try_fold(first, |sum, length| Some(sum + length?))
+    }
+
+    /// Whether the next submission of `vm` takes no time and belongs to the last one on the card,
+    /// which does.
+    fn is_fence(&self, vm: usize) -> bool {
+        let (Some(last), Some(next)) = (self.flights.last(), self.queues[vm].front()) else {
+            return false;
+        };
+        let channel = next.submission.channel;
+        let next = self.lengths[channel].next();
+        last.submission.channel == channel
+            && last.length.is_some_and(|length| length > FENCE)
+            && next.is_some_and(|length| length <= FENCE)
     }
 
     /// When the first machine that is kept at its cap may run again.
@@ -236,11 +298,17 @@ impl Lane {
             .find(|f| self.rule.is_none() && f.submission.channel == submission.channel);
         match on_card {
             Some(flight) => flight.submission.put = submission.put,
-            None => self.flights.push(Flight {
-                submission,
-                since: now,
-                preempting: false,
-            }),
+            None => {
+                let lengths = &mut self.lengths[submission.channel];
+                self.flights.push(Flight {
+                    submission,
+                    since: now,
+                    length: lengths.next(),
+                    class: lengths.next,
+                    preempting: false,
+                });
+                lengths.next ^= 1;
+            }
         }
         Decision::Dispatch(submission)
     }
@@ -293,13 +361,13 @@ impl Lane {
         let vm = done.submission.vm;
         let usage = &mut machines[vm].usage;
         usage.longest_run = usage.longest_run.max(now.saturating_sub(done.since));
-        let length = now.saturating_sub(self.first_since) / (last as u64 + 1);
-        let usual = &mut self.lengths[vm];
-        *usual = match *usual {
-            0 => length,
-            // One that the host had no processor for in time is no longer for that.
-            _ => length.min(*usual - *usual / 4 + length / 4),
-        };
+        // A fence is mostly seen to be over together with what it follows; of more that is, nothing
+        // can be told.
+        let own = self.flights[..=last].iter().filter(|flight| is(flight));
+        let took = [now.saturating_sub(self.first_since), 0];
+        for (flight, length) in own.zip(took) {
+            self.lengths[channel].learn(flight.class, length);
+        }
         self.first_since = now;
         let mut place = 0;
         self.remove_flights(now, |flight| {
@@ -350,6 +418,7 @@ impl Lane {
             queue.retain(|pending| pending.submission.channel != channel);
         }
         self.remove_flights(now, |flight| flight.submission.channel == channel);
+        self.lengths[channel] = Lengths::default();
     }
 
     /// Submissions of `vm` that wait.
@@ -359,12 +428,10 @@ impl Lane {
 
     /// When the first of what is on the card will be over, as far as can be told.
     pub fn due(&self) -> Option<Nanos> {
-        let vm = self.flights.first()?.submission.vm;
-        match self.rule {
-            Some(_) => Some(self.first_since + self.lengths[vm]),
-            // Nothing is known of submissions that run side by side.
-            None => Some(0),
-        }
+        let first = self.flights.first()?;
+        // Nothing is known of submissions that run side by side.
+        let length = first.length.filter(|_| self.rule.is_some());
+        Some(self.first_since + length.unwrap_or(0))
     }
 
     /// What is on the card.
