@@ -22,8 +22,9 @@ const MEMORY: f64 = 144.0;
 const SM: f64 = 1.147;
 /// An engine that is ahead by less goes on: sleeping costs the host more.
 const GRAIN: Duration = Duration::from_millis(1);
-/// What an engine may be late and still catch up: the host wakes its thread when it pleases.
-const LATE: Duration = Duration::from_millis(20);
+/// What an engine may be late and still catch up: the host has a processor for its thread when it
+/// pleases, and is no part of the card.
+const LATE: Duration = Duration::from_millis(100);
 
 /// The time that an engine takes.
 pub struct Pace(Option<Motion>);
@@ -129,8 +130,8 @@ mod tests {
     fn a_job_takes_at_least_its_time() {
         // 144 bytes take a nanosecond; 14 SMs execute 16.058 instructions in one.
         for work in [
-            |pace: &Pace| pace.moved(7_200_000),
-            |pace: &Pace| pace.executed(802_900),
+            |pace: &Pace| pace.moved(28_800_000),
+            |pace: &Pace| pace.executed(3_211_600),
         ] {
             let pace = pace(1000);
             let begin = Instant::now();
@@ -138,7 +139,7 @@ mod tests {
             work(&pace);
             pace.end();
             // What passed before it began may count, as far as a thread may be late.
-            assert!(begin.elapsed() + LATE >= 50 * MS);
+            assert!(begin.elapsed() + LATE >= 200 * MS);
         }
     }
 
