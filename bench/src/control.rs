@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use crate::record::{Counters, Sample};
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an answer may take. Guests may keep the host's processors from who gives it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection.
 pub struct Control(BufReader<UnixStream>);
@@ -72,7 +72,8 @@ impl Control {
     pub fn counters(&mut self) -> Result<Vec<Counters>> {
         self.0.get_mut().write_all(b"{\"action\":\"counters\"}\n")?;
         let mut line = String::new();
-        self.0.read_line(&mut line)?;
+        let read = self.0.read_line(&mut line);
+        read.context("The card's process does not answer")?;
         let reply: Reply = serde_json::from_str(&line).context("What does the answer mean?")?;
         reply.counters()
     }
