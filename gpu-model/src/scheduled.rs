@@ -224,12 +224,14 @@ impl Shared {
     }
 }
 
-/// Whether a ring's index `get` is behind `done` of two indices that follow one another.
+/// Whether a ring's index `get`, which is of what was taken and not of what is done, is behind `done`
+/// of two indices that follow one another: something beyond it was taken.
 fn passed(done: u32, last: u32, get: u32) -> bool {
-    match done <= last {
+    let within = match done <= last {
         true => (done..=last).contains(&get),
         false => get >= done || get <= last,
-    }
+    };
+    within && get != done
 }
 
 impl State {
@@ -408,6 +410,7 @@ mod tests {
     /// A card on which work goes on for ever.
     #[derive(Default)]
     struct Busy {
+        taken: AtomicU32,
         rung: Mutex<Vec<u32>>,
         expelled: AtomicU32,
     }
@@ -419,7 +422,7 @@ mod tests {
         }
 
         fn progress(&self, _chid: u32) -> u32 {
-            0
+            self.taken.load(Ordering::Acquire)
         }
 
         fn activity(&self, _chid: u32) -> Activity {
@@ -565,8 +568,31 @@ mod tests {
     }
 
     #[test]
+    fn what_was_only_taken_is_not_over() {
+        let busy = Busy::default();
+        let config = Config::new(Policy::Drr);
+        let scheduled = Scheduled::new(config, 1, Duration::from_secs(1)).unwrap();
+        // Without a gate, its own thread does not look.
+        let mut state = scheduled.shared.state.lock();
+        for put in [1, 2] {
+            let submission = Submission {
+                first: put - 1,
+                put,
+                ..submission(0)
+            };
+            state.queue(0, submission);
+        }
+        state.decide(&busy, 0);
+        for (taken, on_card) in [(0, 2), (1, 2), (2, 1)] {
+            busy.taken.store(taken, Ordering::Release);
+            state.look(&busy, 1);
+            assert_eq!(state.scheduler.on_card().count(), on_card, "{taken}");
+        }
+    }
+
+    #[test]
     fn an_index_is_passed_also_where_the_ring_begins_anew() {
-        assert!(passed(3, 5, 4) && passed(3, 5, 3) && !passed(3, 5, 2));
+        assert!(passed(3, 5, 4) && passed(3, 5, 5) && !passed(3, 5, 2));
         assert!(passed(510, 2, 511) && passed(510, 2, 1) && !passed(510, 2, 509));
     }
 }
