@@ -3,8 +3,21 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+
+/// The one of `all` that is called `name`.
+///
+/// # Errors
+///
+/// None is: which there are.
+fn named<T: Copy>(kind: &str, all: &[T], name_of: fn(T) -> &'static str, name: &str) -> Result<T> {
+    let known = all.iter().find(|one| name_of(**one) == name).copied();
+    known.with_context(|| {
+        let names: Vec<&str> = all.iter().map(|one| name_of(*one)).collect();
+        format!("There is no {kind} {name:?}, only {}", names.join(", "))
+    })
+}
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,14 +71,7 @@ impl FromStr for Suite {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|suite| suite.name() == name) {
-            Some(suite) => Ok(suite),
-            None => {
-                bail!(
-                    "There is no suite {name:?}, only micro, copy, rodinia, boot, contexts and sharing"
-                )
-            }
-        }
+        named("suite", &Self::ALL, Self::name, name)
     }
 }
 
@@ -155,10 +161,7 @@ impl FromStr for Load {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|load| load.name() == name) {
-            Some(load) => Ok(load),
-            None => bail!("There is no load {name:?}, only unlike, equal, short-long and bursty"),
-        }
+        named("load", &Self::ALL, Self::name, name)
     }
 }
 
@@ -375,6 +378,10 @@ mod tests {
         for suite in Suite::ALL {
             assert_eq!(suite.to_string().parse::<Suite>().unwrap(), suite);
         }
-        assert!("x".parse::<Load>().is_err());
+        let unknown = "x".parse::<Load>().unwrap_err().to_string();
+        assert_eq!(
+            unknown,
+            r#"There is no load "x", only unlike, equal, short-long, bursty"#
+        );
     }
 }

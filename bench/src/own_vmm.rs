@@ -15,7 +15,7 @@ use e2e::{Initramfs, Machine, Running, Step, StepResult, Supervised, debian, nes
 use crate::control::samples_in;
 use crate::job::{Job, Suite};
 use crate::lab::{Done, Lab, PCIE, Witness};
-use crate::record::{Counters, ENGINE_TIME};
+use crate::record::{Counters, ENGINE_TIME, Sample};
 use crate::work;
 
 /// RAM of a guest, in MiB.
@@ -25,8 +25,6 @@ const OUTER_MIB: u32 = 1024;
 /// Video memory of a guest, in MiB; of each where there are several.
 const VRAM_MIB: u32 = 512;
 const SHARED_VRAM_MIB: u32 = 128;
-/// Milliseconds between two looks at the counters of several guests.
-const SAMPLE_MS: u32 = 250;
 /// How often it is looked whether a job has ended.
 const POLL: Duration = Duration::from_millis(50);
 /// How long a machine may take beyond its jobs.
@@ -104,10 +102,11 @@ fn script(job: &Job, places: &Places<'_>) -> String {
     format!(
         "{script}\
          (while [ ! -S control ]; do sleep 0.2; done\n \
-         exec {gpuvm} ctl --every {SAMPLE_MS} --only {} control counters) >samples 2>&1 &\n\
+         exec {gpuvm} ctl --every {} --only {} control counters) >samples 2>&1 &\n\
          sampler=$!\n\
          {run} --control control --console-dir . </dev/null\nstatus=$?\n\
          kill $sampler\ncat samples vm*.log\nexit $status\n",
+        Sample::INTERVAL_MS,
         ENGINE_TIME.join(",")
     )
 }

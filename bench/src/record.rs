@@ -57,6 +57,9 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Milliseconds between two of them.
+    pub const INTERVAL_MS: u64 = 250;
+
     /// What `counters`, by guest, say after `ms` milliseconds. The scheduler's account is taken
     /// where there is one: it knows better than a look now and then who had an engine.
     pub fn new(ms: u64, counters: &[Counters]) -> Self {

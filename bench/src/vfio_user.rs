@@ -18,8 +18,6 @@ use crate::work::{self, TOGETHER, WAITING};
 const VRAM_MIB: u32 = 512;
 /// RAM of each guest that shares, in MiB.
 const SHARING_MIB: u32 = 512;
-/// Milliseconds between two looks at the counters while guests run.
-const SAMPLE_MS: u64 = 250;
 /// How often it is looked how far guests are.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -154,7 +152,7 @@ impl Sampler {
     fn look(&mut self) -> Result<()> {
         let last = self.samples.last().map_or(0, |sample| sample.ms);
         let now = self.begin.elapsed().as_millis() as u64;
-        if self.samples.is_empty() || now - last >= SAMPLE_MS {
+        if self.samples.is_empty() || now - last >= Sample::INTERVAL_MS {
             let counters = self.control.counters()?;
             let ms = self.begin.elapsed().as_millis() as u64;
             self.samples.push(Sample::new(ms, &counters));

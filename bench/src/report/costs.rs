@@ -49,10 +49,10 @@ pub fn of(records: &[Record], group: Group) -> Vec<(Suite, Mode, &Counters)> {
 }
 
 /// The heads and rows of a table with a row for each suite and mode.
-pub fn table<'a>(
+pub fn table(
     all: &[(Suite, Mode, &Counters)],
     columns: &[Column],
-) -> (Vec<&'a str>, Vec<Vec<String>>) {
+) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let rows = all.iter().map(|(suite, mode, counters)| {
         let figures = columns.iter().map(|(_, prefix)| cost(counters, prefix));
         [suite.to_string(), mode.to_string()]
