@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mmio::RegId;
 use mmio::regs::pgraph::{self, FecsIntr, FifoControl, Intr, Trap, tpc};
 use mmio::regs::pmc;
+use parking_lot::Mutex;
 
 use super::bits::fecs_error;
 use super::mme::MacroError;
@@ -26,6 +27,8 @@ pub struct Front {
     trapped: AtomicBool,
     /// A job is under way.
     busy: AtomicBool,
+    /// Held while PMC's line is brought up to date: the last one who does so sees what all did.
+    line: Mutex<()>,
 }
 
 impl Front {
@@ -35,6 +38,7 @@ impl Front {
             shared,
             trapped: AtomicBool::new(false),
             busy: AtomicBool::new(false),
+            line: Mutex::new(()),
         }
     }
 
@@ -48,6 +52,7 @@ impl Front {
 
     /// Brings PMC's line up to date.
     pub fn update(&self) {
+        let _line = self.line.lock();
         let level = self.read(pgraph::INTR) & self.read(pgraph::INTR_EN) != 0;
         self.shared.interrupts.set(pmc::Intr::PGRAPH, level);
     }
