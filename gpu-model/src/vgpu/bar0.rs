@@ -152,15 +152,18 @@ impl VirtualGpu {
         if fallen.contains(Enable::PGRAPH) {
             self.reset_graph();
         }
+        // PMU raises nothing here.
         for (bit, base, line) in [
-            (Enable::CE0, falcon::CE0, Intr::CE0),
-            (Enable::CE1, falcon::CE1, Intr::CE1),
-            (Enable::PMU, falcon::PMU, Intr::PMU),
+            (Enable::CE0, falcon::CE0, Some(Intr::CE0)),
+            (Enable::CE1, falcon::CE1, Some(Intr::CE1)),
+            (Enable::PMU, falcon::PMU, None),
         ] {
             if fallen.contains(bit) {
                 self.falcons.reset(base..base + falcon::SIZE);
                 self.file.reset(base..base + falcon::SIZE);
-                self.interrupts.set(line, false);
+                if let Some(line) = line {
+                    self.refresh_line(line);
+                }
                 self.describe_falcons();
             }
         }

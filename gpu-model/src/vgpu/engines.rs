@@ -48,7 +48,7 @@ impl VirtualGpu {
             }
             pgraph::INTR_EN => {
                 self.file.write(id.offset(), value);
-                self.update_line(pmc::Intr::PGRAPH);
+                self.refresh_line(pmc::Intr::PGRAPH);
             }
             pgraph::DISPATCH_TRAP
             | pgraph::MACRO_TRAP
@@ -193,7 +193,13 @@ impl VirtualGpu {
         }
     }
 
-    /// Brings the line of an engine up to date.
+    /// Brings the line of an engine up to date with what the guest stored.
+    pub(super) fn refresh_line(&self, line: pmc::Intr) {
+        let _events = self.events.lock();
+        self.update_line(line);
+    }
+
+    /// Likewise, with the lock of the events held: the last one who does so sees what all did.
     pub(super) fn update_line(&self, line: pmc::Intr) {
         let enabled = match line {
             pmc::Intr::PGRAPH => self.file.read(pgraph::INTR_EN.offset()),
@@ -217,6 +223,6 @@ impl VirtualGpu {
         self.methods.lock().clear();
         self.falcons.reset(PGRAPH);
         self.file.reset(PGRAPH);
-        self.update_line(pmc::Intr::PGRAPH);
+        self.refresh_line(pmc::Intr::PGRAPH);
     }
 }
