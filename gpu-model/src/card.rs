@@ -84,6 +84,13 @@ pub trait Card: Send + Sync {
         let _ = mapped;
     }
 
+    /// Memory of this process of `size` bytes, which the card's engines see at bus address `iova` from
+    /// now on, for blocks of video memory that they copy there; `None` if loads are as quick.
+    fn stage(&self, iova: u64, size: u64) -> Option<File> {
+        let _ = (iova, size);
+        None
+    }
+
     /// Clears `len` bytes of video memory at `address`, if the card has a quicker way to that than
     /// stores; whether it did.
     fn scrub(&self, address: u64, len: u64) -> bool;

@@ -25,8 +25,8 @@ const LEAST_TABLES: u64 = 8 << 20;
 
 /// Bytes of the hypervisor's structures, the shadow tables apart.
 const STRUCTURES: u64 = 2 << 20;
-/// The channel with which the hypervisor clears memory; those before it are the machines'.
-pub(crate) const SCRUBBER: u32 = pfifo::CHANNELS - 1;
+/// The hypervisor's own channel, with which it moves memory; those before it are the machines'.
+pub(crate) const OWN_CHANNEL: u32 = pfifo::CHANNELS - 1;
 /// Least channels of a machine: nouveau keeps two for itself.
 const LEAST_CHANNELS: u32 = 4;
 /// Bytes of a runlist buffer.
@@ -46,7 +46,7 @@ pub enum PartitionError {
     Count(u16),
     /// The channels of a machine.
     #[error(
-        "{each} channels for each of {vgpus} virtual GPUs: at least {LEAST_CHANNELS} are needed, and the card has {SCRUBBER} in all"
+        "{each} channels for each of {vgpus} virtual GPUs: at least {LEAST_CHANNELS} are needed, and the card has {OWN_CHANNEL} in all"
     )]
     Channels {
         /// So many machines.
@@ -127,7 +127,7 @@ impl Layout {
         Ok(Self {
             vgpus,
             vram_each,
-            channels_each: SCRUBBER / u32::from(vgpus),
+            channels_each: OWN_CHANNEL / u32::from(vgpus),
             vram,
             bars: vec![BarSizes::default(); vgpus.into()],
         })
@@ -139,7 +139,7 @@ impl Layout {
     ///
     /// Those are too many, or too few.
     pub fn with_channels(self, each: u32) -> Result<Self, PartitionError> {
-        if !(LEAST_CHANNELS..=SCRUBBER / u32::from(self.vgpus)).contains(&each) {
+        if !(LEAST_CHANNELS..=OWN_CHANNEL / u32::from(self.vgpus)).contains(&each) {
             let vgpus = self.vgpus;
             return Err(PartitionError::Channels { vgpus, each });
         }
@@ -247,8 +247,11 @@ impl Layout {
         }
     }
 
-    /// The large page that is all memory of the channel that clears memory.
-    pub fn scrubber(&self) -> u64 {
+    /// Bytes of large pages that are all memory of the hypervisor's own channel.
+    pub(crate) const OWN_SIZE: u64 = 2 << pagetable::LARGE_SHIFT;
+
+    /// The first of them.
+    pub(crate) fn own_page(&self) -> u64 {
         let tables = self.bar_space(Bar::Bar3).table + BAR_TABLE_SIZE;
         tables.next_multiple_of(1 << pagetable::LARGE_SHIFT)
     }
@@ -256,7 +259,13 @@ impl Layout {
     /// Bytes that the structures take.
     #[cfg(test)]
     fn structures(&self) -> u64 {
-        self.scrubber() + (1 << pagetable::LARGE_SHIFT) - self.hypervisor()
+        self.own_page() + Self::OWN_SIZE - self.hypervisor()
+    }
+
+    /// Where the card's engines see memory of the hypervisor: bus addresses behind those of the last
+    /// machine, if there are some.
+    pub(crate) fn staging(&self) -> Option<u64> {
+        (self.vgpus < MOST_VGPUS).then(|| u64::from(self.vgpus) << DMA_SHIFT)
     }
 
     /// Where the control page of channel `chid` of the card is in its BAR1.

@@ -221,19 +221,17 @@ impl Shadow {
     where
         M: GuestTables + CardTables + ?Sized,
     {
-        let mut entries = [0; CHUNK];
-        for first in (0..self.readable).step_by(CHUNK) {
-            let entries = &mut entries[..CHUNK.min(self.readable - first)];
-            self.read_directory(first, entries, vm, report);
-            for (n, &entry) in entries.iter().enumerate() {
-                self.point(first + n, Pde(entry), vm, report);
-            }
+        let mut directory = vec![0; self.readable];
+        self.read_directory(0, &mut directory, vm, report);
+        for (index, entry) in directory.into_iter().enumerate() {
+            self.point(index, Pde(entry), vm, report);
         }
         for table in self.tables.iter_mut().flatten() {
             if table.references > 0 {
                 table.rewrite(vm, report);
             }
         }
+        let mut entries = [0; CHUNK];
         for first in (0..self.seen.len()).step_by(CHUNK) {
             for (n, entry) in entries.iter_mut().enumerate() {
                 *entry = self.entry(first + n).0;
@@ -253,11 +251,22 @@ impl Shadow {
             false => self.synced,
         };
         let mut changed = mem::take(&mut self.changed);
+        // In one block, if it is read at all.
+        let mut directory = vec![0; if whole { self.readable } else { 0 }];
+        if whole {
+            self.read_directory(0, &mut directory, vm, report);
+        }
         for page in WrittenPages::new(vm.tracker, self.guest, self.readable, since) {
             let first = page * CHUNK;
             let mut entries = [0; CHUNK];
-            let entries = &mut entries[..CHUNK.min(self.readable - first)];
-            self.read_directory(first, entries, vm, report);
+            let len = CHUNK.min(self.readable - first);
+            let entries = match directory.get(first..first + len) {
+                Some(entries) => entries,
+                None => {
+                    self.read_directory(first, &mut entries[..len], vm, report);
+                    &entries[..len]
+                }
+            };
             let before = changed.len();
             let both = self.seen[first..].iter().zip(entries.iter()).enumerate();
             changed.extend(
@@ -290,6 +299,9 @@ impl Shadow {
         vm: &mut Vm<'_, M>,
         report: &mut Report,
     ) {
+        if entries.is_empty() {
+            return;
+        }
         let at = self.guest.offset(first as u64 * ENTRY_SIZE);
         vm.memory.read_block(at, entries);
         report.pdes_scanned += entries.len() as u64;

@@ -93,12 +93,15 @@ impl Table {
     where
         M: GuestTables + CardTables + ?Sized,
     {
+        scan(
+            vm.memory,
+            self.key.at,
+            &mut self.seen[..self.readable],
+            report,
+        );
         let mut shadow = [0; CHUNK];
-        for (n, seen) in self.seen.chunks_mut(CHUNK).enumerate() {
+        for (n, seen) in self.seen.chunks(CHUNK).enumerate() {
             let offset = (n * CHUNK) as u64 * ENTRY_SIZE;
-            let readable = self.readable.saturating_sub(n * CHUNK).min(seen.len());
-            let from = self.key.at.offset(offset);
-            scan(vm.memory, from, &mut seen[..readable], report);
             let shadow = &mut shadow[..seen.len()];
             translate(vm.policy, seen, self.key.shift, shadow, report);
             let at = self.block.address + offset;
@@ -114,11 +117,14 @@ impl Table {
     where
         M: GuestTables + CardTables + ?Sized,
     {
-        for (n, seen) in self.seen.chunks_mut(CHUNK).enumerate() {
+        scan(
+            vm.memory,
+            self.key.at,
+            &mut self.seen[..self.readable],
+            report,
+        );
+        for (n, seen) in self.seen.chunks(CHUNK).enumerate() {
             let offset = (n * CHUNK) as u64 * ENTRY_SIZE;
-            let readable = self.readable.saturating_sub(n * CHUNK).min(seen.len());
-            let from = self.key.at.offset(offset);
-            scan(vm.memory, from, &mut seen[..readable], report);
             let shadow = &mut now[..seen.len()];
             translate(vm.policy, seen, self.key.shift, shadow, report);
             let page = self.block.address + offset;

@@ -115,7 +115,7 @@ pub fn ranges(memory: &GuestMemory) -> impl Iterator<Item = MemoryRange> + '_ {
 }
 
 /// An anonymous file in memory, with `flags` of `memfd_create` beside `MFD_CLOEXEC`.
-fn memfd(name: &CStr, flags: libc::c_uint) -> io::Result<File> {
+pub fn memfd(name: &CStr, flags: libc::c_uint) -> io::Result<File> {
     // SAFETY: `name` is a terminated string; the call has no other memory operand.
     let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags) };
     if fd < 0 {

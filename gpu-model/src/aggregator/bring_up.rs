@@ -28,7 +28,7 @@ impl Aggregator {
         for base in [falcon::CE0, falcon::CE1] {
             card.store(base + offset::UC_CTRL, START);
         }
-        self.set_up_scrubber();
+        self.set_up_own_channel();
         let card = self.card();
         // The context switcher leaves the size of a context here.
         let scratch = pgraph::FECS_SCRATCH.offset();

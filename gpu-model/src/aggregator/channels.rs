@@ -11,7 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::events::ENGINE_UNITS;
 use super::{AFTERMATH, Aggregator};
 use crate::card::Registers;
-use crate::partition::{Layout, MOST_VGPUS, SCRUBBER};
+use crate::partition::{Layout, MOST_VGPUS, OWN_CHANNEL};
 use crate::submission::{Activity, Gate, Submission};
 
 /// The second word of a runlist entry.
@@ -371,7 +371,7 @@ impl Aggregator {
         if runlists.waiting == 0 || self.runlist_busy() {
             return;
         }
-        let own = std::iter::once(&SCRUBBER);
+        let own = std::iter::once(&OWN_CHANNEL);
         let merged: Vec<u8> = own
             .chain(runlists.lists.iter().flatten())
             .flat_map(|&chid| [chid, RUNLIST_ENTRY])

@@ -7,6 +7,8 @@ mod bring_up;
 mod channels;
 mod context;
 mod events;
+mod fetch;
+mod own_channel;
 mod scrub;
 
 use std::sync::atomic::AtomicBool;
@@ -31,7 +33,7 @@ use self::channels::{Runlists, Table};
 pub use self::context::HostMethod;
 pub(crate) use self::events::pbdma;
 pub use self::events::{Event, Shown};
-use self::scrub::Scrubber;
+use self::own_channel::OwnChannel;
 
 /// How long a step of the card may take: a kick, the take-over of a runlist.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -89,8 +91,8 @@ pub struct Aggregator {
     flush: Mutex<()>,
     /// One context is built at a time.
     building: Mutex<()>,
-    /// What clears memory; one range at a time.
-    scrubber: Mutex<Scrubber>,
+    /// What moves memory; one range at a time.
+    own: Mutex<OwnChannel>,
 }
 
 /// A machine that handles the interrupt of a PBDMA.
@@ -129,7 +131,7 @@ impl Aggregator {
             kick: Mutex::default(),
             flush: Mutex::default(),
             building: Mutex::default(),
-            scrubber: Mutex::default(),
+            own: Mutex::default(),
         };
         aggregator.bring_up();
         let aggregator = Arc::new(aggregator);

@@ -120,7 +120,7 @@ impl VirtualGpu {
             Window::Nothing => None,
             Window::Space(walker) => {
                 let memory = self.memory.lock();
-                let mut tables = memory.tables(self.host.vram(), &self.partition);
+                let mut tables = memory.tables(&self.host, &self.partition);
                 let mapping = walker.resolve(&mut tables, memory.translation(), offset);
                 mapping.ok().map(|mapping| mapping.at(offset))
             }
@@ -225,7 +225,7 @@ impl VirtualGpu {
     /// Loads from the guest's video memory; what is beyond it reads as ones.
     pub(super) fn load_vram(&self, address: u64, data: &mut [u8]) {
         match self.partition.vram(address, data.len() as u64) {
-            Some(at) => self.host.vram().read(at, data),
+            Some(at) => self.host.fetch(at, data),
             None => data.fill(0xff),
         }
     }

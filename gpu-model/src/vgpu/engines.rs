@@ -130,7 +130,7 @@ impl VirtualGpu {
         };
         let vram = self.host.vram();
         let mut block = [0; instance::SIZE as usize];
-        vram.read(guest, &mut block);
+        self.host.fetch(guest, &mut block);
         let base = vram.load_wide(guest + instance::PAGE_DIR_BASE);
         let mut memory = self.memory.lock();
         let Some((directory, shadow)) = memory.attach(&self.around(), base) else {

@@ -230,7 +230,7 @@ impl VirtualGpu {
                 if !self.optimisations().contains(Optimisations::INCREMENTAL) {
                     copies.clear();
                 }
-                let tables = memory.tables(self.host.vram(), &self.partition);
+                let tables = memory.tables(&self.host, &self.partition);
                 let mut tables = copies.of(tables, &*self.tracker);
                 space.runs(&mut tables, memory.translation(), 0, size, |run| {
                     if let GuestAddress::Vram(address) = run.at {

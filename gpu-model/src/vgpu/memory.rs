@@ -17,7 +17,6 @@ use crate::card::Protection;
 use crate::counters::Counters;
 use crate::optimisations::Optimisations;
 use crate::partition::Partition;
-use crate::vram::Vram;
 
 /// Mappings of a guest's memory: one per bank and hole.
 const MOST_REGIONS: usize = 256;
@@ -60,7 +59,7 @@ impl Ram {
 
 /// Tables of a guest and of its shadows.
 pub struct Tables<'a> {
-    vram: &'a Vram,
+    host: &'a Aggregator,
     partition: &'a Partition,
     ram: &'a Ram,
 }
@@ -71,7 +70,7 @@ impl GuestTables for Tables<'_> {
         match at {
             GuestAddress::Vram(address) => {
                 if let Some(at) = self.partition.vram(address, 4) {
-                    self.vram.window_read(at, &mut word);
+                    self.host.vram().window_read(at, &mut word);
                 }
             }
             GuestAddress::Ram(address) => {
@@ -84,15 +83,26 @@ impl GuestTables for Tables<'_> {
     }
 
     fn read_block(&mut self, at: GuestAddress, out: &mut [u64]) {
-        let mut bytes = [0; PAGE as usize];
+        let page = (PAGE / ENTRY_SIZE) as usize;
+        // Video memory may come in larger blocks than a page more quickly.
+        let (most, buffer) = match at {
+            GuestAddress::Vram(_) => (out.len().max(1), out.len()),
+            GuestAddress::Ram(_) => (page, 0),
+        };
+        let mut small = [0; PAGE as usize];
+        let mut large = vec![0; if buffer > page { 8 * buffer } else { 0 }];
         let mut at = at;
-        for entries in out.chunks_mut(bytes.len() / 8) {
-            let bytes = &mut bytes[..entries.len() * 8];
+        for entries in out.chunks_mut(most) {
+            let len = 8 * entries.len();
+            let bytes = match large.get_mut(..len) {
+                Some(bytes) => bytes,
+                None => &mut small[..len],
+            };
             let there = match at {
                 GuestAddress::Vram(address) => {
-                    let at = self.partition.vram(address, bytes.len() as u64);
+                    let at = self.partition.vram(address, len as u64);
                     at.is_some_and(|at| {
-                        self.vram.read(at, bytes);
+                        self.host.fetch(at, bytes);
                         true
                     })
                 }
@@ -111,7 +121,7 @@ impl GuestTables for Tables<'_> {
 
 impl CardTables for Tables<'_> {
     fn write_word(&mut self, address: u64, word: u32) {
-        self.vram.window_write(address, &word.to_le_bytes());
+        self.host.vram().window_write(address, &word.to_le_bytes());
     }
 
     fn write_block(&mut self, address: u64, entries: &[u64]) {
@@ -122,7 +132,7 @@ impl CardTables for Tables<'_> {
             for (entry, bytes) in entries.iter().zip(bytes.chunks_exact_mut(8)) {
                 bytes.copy_from_slice(&entry.to_le_bytes());
             }
-            self.vram.write_wide(at, bytes);
+            self.host.vram().write_wide(at, bytes);
             at += PAGE;
         }
     }
@@ -224,9 +234,9 @@ impl Memory {
     }
 
     /// The guest's tables, and the card's memory for shadows.
-    pub fn tables<'a>(&'a self, vram: &'a Vram, partition: &'a Partition) -> Tables<'a> {
+    pub fn tables<'a>(&'a self, host: &'a Aggregator, partition: &'a Partition) -> Tables<'a> {
         Tables {
-            vram,
+            host,
             partition,
             ram: &self.ram,
         }
@@ -312,7 +322,7 @@ impl Memory {
                 GEOMETRY,
                 &mut Vm {
                     memory: &mut Tables {
-                        vram: around.host.vram(),
+                        host: around.host,
                         partition: around.partition,
                         ram: &self.ram,
                     },
@@ -430,7 +440,7 @@ impl Memory {
                 algorithm,
                 &mut Vm {
                     memory: &mut Tables {
-                        vram: around.host.vram(),
+                        host: around.host,
                         partition: around.partition,
                         ram: &self.ram,
                     },

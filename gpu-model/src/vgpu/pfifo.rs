@@ -304,7 +304,7 @@ impl VirtualGpu {
             }
             return vram.write(page, &bytes);
         }
-        vram.read(page, &mut bytes);
+        self.host.fetch(page, &mut bytes);
         match own {
             Some(GuestAddress::Vram(at)) => {
                 self.store_plain(at, &bytes);
@@ -324,7 +324,7 @@ impl VirtualGpu {
         let Some(at) = self.partition.vram(channel.block, instance::SIZE) else {
             return;
         };
-        self.host.vram().read(at, &mut block);
+        self.host.fetch(at, &mut block);
 
         let base = wide(&block, instance::PAGE_DIR_BASE);
         if part.is_none() {
@@ -365,7 +365,7 @@ impl VirtualGpu {
         let vram = self.host.vram();
         let mut there: Block = [0; instance::SIZE as usize];
         let there = &mut there[..bytes.len()];
-        vram.read(to, there);
+        self.host.fetch(to, there);
         let words = there.chunks(4).zip(bytes.chunks(4));
         for (at, (_, new)) in (to..)
             .step_by(4)
@@ -414,7 +414,7 @@ impl VirtualGpu {
         let address = u64::from(word & 0x0fff_ffff) << 12;
         let mut entries = vec![0; length as usize * RUNLIST_ENTRY];
         match self.partition.vram(address, entries.len() as u64) {
-            Some(at) if word >> 28 & 3 == 0 => self.host.vram().read(at, &mut entries),
+            Some(at) if word >> 28 & 3 == 0 => self.host.fetch(at, &mut entries),
             // A list in no memory of the guest's is empty.
             _ => entries.clear(),
         }

@@ -16,6 +16,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::Device;
 use super::memory::Mapping;
 use crate::gpu::HostCard;
+use crate::memory;
 use crate::vfio_user::{self, Function};
 
 /// How long a flush may take: nouveau waits as long.
@@ -169,6 +170,23 @@ impl Card for VfioCard {
                 return tracing::debug!("The card does not finish a flush");
             }
         }
+    }
+
+    fn stage(&self, iova: u64, size: u64) -> Option<File> {
+        let staged = || {
+            let file = memory::memfd(c"staging", 0)?;
+            file.set_len(size)?;
+            let both = Protection {
+                read: true,
+                write: true,
+            };
+            self.dma_map(iova, size, both, file.try_clone()?, 0)?;
+            Ok(file)
+        };
+        let failed = |error: &io::Error| {
+            tracing::warn!(%error, "the card's memory is loaded, not fetched");
+        };
+        staged().inspect_err(failed).ok()
     }
 
     fn scrub(&self, _address: u64, _len: u64) -> bool {

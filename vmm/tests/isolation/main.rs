@@ -1,6 +1,7 @@
 //! Machines on one card that do what they like: nobody else notices.
 
 mod accesses;
+mod fetch;
 mod hostile;
 mod pages;
 #[path = "../rig/mod.rs"]

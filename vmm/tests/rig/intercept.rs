@@ -20,6 +20,16 @@ pub trait Intercept: Send + Sync {
         card.scrub(address, len)
     }
 
+    /// A load of video memory past the BARs; whether `card` has a way to that.
+    fn vram_read(&self, card: &dyn Card, address: u64, data: &mut [u8]) -> bool {
+        card.vram_read(address, data)
+    }
+
+    /// Memory for the engines of `card` to bring blocks to.
+    fn stage(&self, card: &dyn Card, iova: u64, size: u64) -> Option<File> {
+        card.stage(iova, size)
+    }
+
     /// A store, which `card` would take.
     fn write(&self, card: &dyn Card, bar: Bar, offset: u64, data: &[u8]) {
         card.write(bar, offset, data);
@@ -79,7 +89,7 @@ impl<T: Intercept> Card for Intercepted<T> {
     }
 
     fn vram_read(&self, address: u64, data: &mut [u8]) -> bool {
-        self.card.vram_read(address, data)
+        self.test.vram_read(&*self.card, address, data)
     }
 
     fn vram_write(&self, address: u64, data: &[u8]) -> bool {
@@ -88,6 +98,10 @@ impl<T: Intercept> Card for Intercepted<T> {
 
     fn flush(&self, mapped: bool) {
         self.card.flush(mapped);
+    }
+
+    fn stage(&self, iova: u64, size: u64) -> Option<File> {
+        self.test.stage(&*self.card, iova, size)
     }
 
     fn scrub(&self, address: u64, len: u64) -> bool {
