@@ -134,8 +134,9 @@ impl Cap {
         self.level = self.level.saturating_sub(used as i64);
     }
 
-    pub(crate) fn open(&self, cap: u32) -> bool {
-        cap >= 1000 || self.level > 0
+    /// Whether more may be dispatched to a card that has work for another `left`.
+    pub(crate) fn open(&self, cap: u32, left: Nanos) -> bool {
+        cap >= 1000 || self.level > left as i64
     }
 
     /// When it opens.

@@ -172,7 +172,7 @@ impl Lane {
             } = machine.settings;
             machine.cap.fill(now, cap);
             let head = self.queues[vm].front();
-            let ready = head.is_some() && machine.cap.open(cap);
+            let ready = head.is_some() && machine.cap.open(cap, 0);
             if ready {
                 urgent = urgent.max(priority);
             }
@@ -204,7 +204,7 @@ impl Lane {
         self.look(now, machines);
         if let Some(flight) = self.flights.first() {
             let vm = flight.submission.vm;
-            return match self.has_more(now, vm) {
+            return match self.has_more(now, vm, &machines[vm]) {
                 true => self.dispatch(now, vm, machines),
                 false => self.cut_short(now, vm, machines),
             };
@@ -220,7 +220,7 @@ impl Lane {
     }
 
     /// Whether `vm`, which has the lane, gets more of its work dispatched.
-    fn has_more(&self, now: Nanos, vm: usize) -> bool {
+    fn has_more(&self, now: Nanos, vm: usize, machine: &Machine) -> bool {
         let left = self.left(now);
         let most = if left.is_some() {
             self.depth
@@ -229,7 +229,8 @@ impl Lane {
         };
         let room = self.flights.len() < most && !self.cutting && self.candidates[vm].ready;
         let left = left.unwrap_or(0);
-        let goes_on = |rule: &dyn Rule| rule.goes_on(vm, left, &self.candidates);
+        let open = machine.cap.open(machine.settings.cap, left);
+        let goes_on = |rule: &dyn Rule| open && rule.goes_on(vm, left, &self.candidates);
         room && (self.is_fence(vm) || self.rule.as_deref().is_some_and(goes_on))
     }
 

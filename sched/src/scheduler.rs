@@ -449,6 +449,40 @@ mod tests {
     }
 
     #[test]
+    fn what_the_card_has_counts_for_a_cap() {
+        let mut sched = scheduler(Policy::Drr, 1);
+        let settings = Settings {
+            cap: 250,
+            ..Settings::default()
+        };
+        sched.set(0, settings).unwrap();
+        (1..=40).for_each(|put| ring(&mut sched, 0, 0, put));
+        let (mut now, mut longest) = (0, 0);
+        while now < SECOND && sched.waiting(0) > 0 {
+            let mut together = Vec::new();
+            let wake = loop {
+                match sched.next(now) {
+                    Decision::Dispatch(submission) => together.push(submission.put),
+                    Decision::Sleep(wake) => break wake,
+                    other => panic!("{other:?}"),
+                }
+            };
+            // Once lengths are known, and the savings of a new machine are used up.
+            if now > SECOND / 2 {
+                longest = longest.max(together.len());
+            }
+            for put in &together {
+                now += 10 * MILLISECOND;
+                sched.complete(now, 0, *put);
+            }
+            if together.is_empty() {
+                now = wake.expect("a closed cap opens again");
+            }
+        }
+        assert_eq!(longest, 1);
+    }
+
+    #[test]
     fn the_urgent_go_first() {
         let mut sched = scheduler(Policy::Drr, 2);
         let urgent = Settings {
