@@ -66,13 +66,17 @@ pub fn table(
     (heads, rows)
 }
 
-/// The sum of the counters called so, with or without a place; times in milliseconds.
+/// The sum of the counters called so, with or without a place; times in milliseconds. A dash where
+/// there are none: guests of other processes do not exit.
 pub fn cost(counters: &Counters, name: &str) -> String {
     let exact = |(key, _): &(&String, &u64)| {
         key.strip_prefix(name)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     };
-    let value: u64 = counters.iter().filter(exact).map(|(_, value)| value).sum();
+    let named = counters.iter().filter(exact).map(|(_, value)| value);
+    let Some(value) = named.copied().reduce(|sum, value| sum + value) else {
+        return "–".into();
+    };
     match name.ends_with("_ns") {
         true => format!("{:.1}", value as f64 / 1e6),
         false => thousands(value),
@@ -95,8 +99,11 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value))
             .into();
         let all = [(Suite::Micro, Mode::Passthrough, &counters)];
-        let (heads, rows) = table(&all, &[EXITS, ("ms in syncs", "sync_ns")]);
-        assert_eq!(heads, ["suite", "mode", "exits", "ms in syncs"]);
-        assert_eq!(rows, [["micro", "passthrough", "5", "1.5"]]);
+        let (heads, rows) = table(&all, &[EXITS, ("ms in syncs", "sync_ns"), FLUSHES]);
+        assert_eq!(
+            heads,
+            ["suite", "mode", "exits", "ms in syncs", "TLB flushes"]
+        );
+        assert_eq!(rows, [["micro", "passthrough", "5", "1.5", "–"]]);
     }
 }
