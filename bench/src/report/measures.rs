@@ -224,7 +224,9 @@ fn of_line(line: &Value) -> Vec<(String, Measure)> {
         number(line, "count"),
         number(line, "seconds"),
     ) {
-        let name = format!("{channels} contexts");
+        let plural = if channels == 1.0 { "" } else { "s" };
+        // In this width, names have the order of their numbers.
+        let name = format!("{channels:>2} context{plural}");
         return vec![(name, Measure::rate(copies / seconds, "copies/s"))];
     }
     if let Some(phases) = line.get("phases") {
@@ -320,7 +322,7 @@ mod tests {
     fn loads_of_contexts_are_rates() {
         let line = serde_json::json!({"type": "load", "channels": 4, "count": 30, "seconds": 2.0});
         let rate = Measure::rate(15.0, "copies/s");
-        assert_eq!(of_line(&line), [("4 contexts".to_owned(), rate)]);
+        assert_eq!(of_line(&line), [(" 4 contexts".to_owned(), rate)]);
     }
 
     #[test]
