@@ -79,10 +79,12 @@ pub fn rows(records: &[Record]) -> Vec<Vec<String>> {
         let fairness = Fairness::new(&record.samples);
         let of = |text: &dyn Fn(&Fairness) -> String| fairness.as_ref().map_or("–".into(), text);
         let percent = |part: f64| format!("{:.1} %", 100.0 * part);
-        let lost = |fairness: &Fairness| {
-            let lost = lost(record, fairness, &alone).filter(|_| job.load.keeps_busy());
-            lost.map_or("–".into(), percent)
+        // Of guests that sleep, who wanted how much of the card is not known.
+        let judged = |text: &dyn Fn(&Fairness) -> String| match job.load.keeps_busy() {
+            true => of(text),
+            false => "–".into(),
         };
+        let lost = |fairness: &Fairness| lost(record, fairness, &alone).map_or("–".into(), percent);
         let mean = |f: &Fairness| f.jain.iter().sum::<f64>() / f.jain.len() as f64;
         let mut row = vec![
             job.guests.to_string(),
@@ -90,12 +92,12 @@ pub fn rows(records: &[Record]) -> Vec<Vec<String>> {
             job.sched.clone(),
             job.mode.to_string(),
             job.repetition.to_string(),
-            of(&|f| format!("{:.3}", f.worst())),
-            of(&|f| format!("{:.3}", mean(f))),
-            of(&|f| format!("{:.1} pp", f.error)),
-            of(&|f| percent(f.error / 100.0 * f64::from(job.guests))),
+            judged(&|f| format!("{:.3}", f.worst())),
+            judged(&|f| format!("{:.3}", mean(f))),
+            judged(&|f| format!("{:.1} pp", f.error)),
+            judged(&|f| percent(f.error / 100.0 * f64::from(job.guests))),
             of(&|f| percent(f.busy)),
-            of(&lost),
+            judged(&lost),
         ];
         row.extend(latencies_ms(record).map(|ms| format!("{ms:.0}")));
         row
@@ -155,8 +157,8 @@ pub fn section(page: &mut Page, records: &[Record]) -> Result<()> {
         "Shares are those of the time that engines worked while all guests did; their error is the \
          mean distance from even ones, in percentage points and as a part of an even share. Lost is \
          what is missing when the guests' rates in that time, each divided by that of the same \
-         kernels alone, are added. Latencies are those of the guest that waits longest, from a \
-         submission to its end.",
+         kernels alone, are added. Guests that sleep are not judged. Latencies are those of the \
+         guest that waits longest, from a submission to its end.",
     );
     page.table(&COLUMNS, &rows);
     let mut pictures = Vec::new();
