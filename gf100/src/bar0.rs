@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mmio::regs::{PRAMIN, PROM};
-use mmio::{Kind, RegisterMap, Unit};
+use mmio::{Kind, RegisterMap, Unit, words};
 
 use crate::block::Block;
 use crate::pbus::Pbus;
@@ -57,22 +57,8 @@ impl Bar0 {
             for (at, byte) in (start..).zip(data) {
                 *byte = self.rom.get(at).copied().unwrap_or(0);
             }
-        } else if let (true, Ok(word)) = (
-            offset.is_multiple_of(4),
-            <&mut [u8; 4]>::try_from(&mut *data),
-        ) {
-            *word = self.load(offset).to_le_bytes();
         } else {
-            let mut at = offset;
-            let mut rest = data;
-            while !rest.is_empty() {
-                let skip = at as usize % 4;
-                let len = (4 - skip).min(rest.len());
-                let (part, tail) = rest.split_at_mut(len);
-                part.copy_from_slice(&self.load(at & !3).to_le_bytes()[skip..skip + len]);
-                at += len as u32;
-                rest = tail;
-            }
+            words::load(offset, data, |at| self.load(at));
         }
     }
 
@@ -88,21 +74,9 @@ impl Bar0 {
                 .write((offset - PRAMIN.start).into(), data);
         } else if PROM.contains(&offset) {
             // Read-only.
-        } else if let (true, Ok(word)) = (offset.is_multiple_of(4), <[u8; 4]>::try_from(data)) {
-            self.store(offset, u32::from_le_bytes(word));
         } else {
-            let mut at = offset;
-            let mut rest = data;
-            while !rest.is_empty() {
-                let skip = at as usize % 4;
-                let len = (4 - skip).min(rest.len());
-                let (part, tail) = rest.split_at(len);
-                let mut word = self.shared.registers.read(at & !3).to_le_bytes();
-                word[skip..skip + len].copy_from_slice(part);
-                self.store(at & !3, u32::from_le_bytes(word));
-                at += len as u32;
-                rest = tail;
-            }
+            let kept = |at| self.shared.registers.read(at);
+            words::store(offset, data, kept, |at, value| self.store(at, value));
         }
     }
 

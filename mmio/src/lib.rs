@@ -22,6 +22,7 @@ mod ports;
 mod register;
 pub mod regs;
 pub mod trace;
+pub mod words;
 
 pub use access::{Access, Bar, Direction, VmId, Width};
 pub use map::{Hit, RegisterMap};

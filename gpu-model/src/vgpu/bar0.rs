@@ -7,7 +7,7 @@ use mmio::policy::{Policy, rule};
 use mmio::regs::pfb::VmFlush;
 use mmio::regs::pmc::{Enable, Intr};
 use mmio::regs::{PRAMIN, PROM, falcon, pbus, pfb, pmc, ppci, ptimer};
-use mmio::{Bar, Hit, Kind, Unit};
+use mmio::{Bar, Hit, Kind, Unit, words};
 
 use super::events::Events;
 use super::{LARGE_64K, VirtualGpu};
@@ -24,38 +24,15 @@ impl VirtualGpu {
         if PROM.contains(&offset) {
             return self.host.card().read(Bar::Bar0, offset.into(), data);
         }
-        let mut at = offset;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let skip = at as usize % 4;
-            let len = (4 - skip).min(rest.len());
-            let (part, tail) = rest.split_at_mut(len);
-            part.copy_from_slice(&self.load(at & !3).to_le_bytes()[skip..skip + len]);
-            at += len as u32;
-            rest = tail;
-        }
+        words::load(offset, data, |at| self.load(at));
     }
 
     pub(super) fn registers_write(&self, offset: u32, data: &[u8]) {
         if PRAMIN.contains(&offset) {
             return self.pramin_write(offset, data);
         }
-        let mut at = offset;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let skip = at as usize % 4;
-            let len = (4 - skip).min(rest.len());
-            let (part, tail) = rest.split_at(len);
-            let mut word = [0; 4];
-            if len < word.len() {
-                // The rest of a register that is stored in part comes from storage.
-                word = self.file.read(at & !3).to_le_bytes();
-            }
-            word[skip..skip + len].copy_from_slice(part);
-            self.store(at & !3, u32::from_le_bytes(word));
-            at += len as u32;
-            rest = tail;
-        }
+        let kept = |at| self.file.read(at);
+        words::store(offset, data, kept, |at, value| self.store(at, value));
     }
 
     /// Loads a register.
