@@ -1,10 +1,11 @@
 //! Interrupts to a vfio-user client: an event descriptor for the pin and one for the message.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 /// The interrupt pins of a function, wired to the client's event descriptors.
 #[derive(Debug, Default)]
@@ -38,18 +39,37 @@ fn signal(event: Option<&File>) {
     }
 }
 
+/// Makes `event` one that nobody waits for: the card serves other clients, too.
+fn without_waiting(event: Option<File>) -> io::Result<Option<File>> {
+    if let Some(event) = &event {
+        fcntl_setfl(event, fcntl_getfl(event)? | OFlags::NONBLOCK)?;
+    }
+    Ok(event)
+}
+
 impl Irqs {
     /// Wires the message to `event`, or cuts it.
-    pub fn set_msi(&self, event: Option<File>) {
-        *self.msi.lock() = event;
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor cannot be made one that does not block.
+    pub fn set_msi(&self, event: Option<File>) -> io::Result<()> {
+        *self.msi.lock() = without_waiting(event)?;
+        Ok(())
     }
 
     /// Wires the pin to `event`, or cuts it.
-    pub fn set_pin(&self, event: Option<File>) {
+    ///
+    /// # Errors
+    ///
+    /// As [`Irqs::set_msi`].
+    pub fn set_pin(&self, event: Option<File>) -> io::Result<()> {
+        let event = without_waiting(event)?;
         let mut pin = self.pin.lock();
         pin.event = event;
         pin.masked = false;
         pin.deliver();
+        Ok(())
     }
 
     /// The client stops or goes on listening to the pin.
@@ -61,8 +81,10 @@ impl Irqs {
 
     /// Cuts both.
     pub fn disconnect(&self) {
-        self.set_msi(None);
-        self.set_pin(None);
+        *self.msi.lock() = None;
+        let mut pin = self.pin.lock();
+        pin.event = None;
+        pin.masked = false;
     }
 
     /// Messages sent so far.
@@ -91,16 +113,24 @@ mod tests {
 
     use super::*;
 
-    fn wired(wire: impl Fn(&Irqs, Option<File>)) -> (Irqs, EventFd) {
-        let event = EventFd::new(libc::EFD_NONBLOCK).unwrap();
+    fn wired(wire: impl Fn(&Irqs, Option<File>) -> io::Result<()>) -> (Irqs, EventFd) {
+        let event = EventFd::new(0).unwrap();
         let irqs = Irqs::default();
         let copy = event.try_clone().unwrap();
         // SAFETY: the duplicate descriptor is open and has no other owner.
         let file = unsafe {
             std::os::fd::FromRawFd::from_raw_fd(std::os::fd::IntoRawFd::into_raw_fd(copy))
         };
-        wire(&irqs, Some(file));
+        wire(&irqs, Some(file)).unwrap();
         (irqs, event)
+    }
+
+    #[test]
+    fn nobody_waits_for_a_client_that_does_not_look() {
+        let (irqs, event) = wired(Irqs::set_msi);
+        event.write(u64::MAX - 1).unwrap();
+        irqs.msi();
+        assert_eq!(event.read().unwrap(), u64::MAX - 1);
     }
 
     #[test]

@@ -267,10 +267,10 @@ impl ServerBackend for Client<'_> {
     ) -> io::Result<()> {
         match index {
             VFIO_PCI_MSI_IRQ_INDEX if flags & VFIO_IRQ_SET_ACTION_TRIGGER != 0 => {
-                self.irqs.set_msi(fds.into_iter().next());
+                self.irqs.set_msi(fds.into_iter().next())?;
             }
             VFIO_PCI_INTX_IRQ_INDEX if flags & VFIO_IRQ_SET_ACTION_TRIGGER != 0 => {
-                self.irqs.set_pin(fds.into_iter().next());
+                self.irqs.set_pin(fds.into_iter().next())?;
             }
             VFIO_PCI_INTX_IRQ_INDEX if flags & VFIO_IRQ_SET_ACTION_MASK != 0 => {
                 self.irqs.mask_pin(true);
