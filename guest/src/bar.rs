@@ -1,5 +1,5 @@
 //! The card's registers and memory through sysfs, for tests that need what the DRM interface
-//! does not show: the reference counter of a channel, the read-only bit of a page.
+//! does not show: the reference counter of a channel, what interrupts, the read-only bit of a page.
 //!
 //! Sources: `nvkm/engine/fifo/gf100.c` and `gpfifogf100.c` (channel table, USERD),
 //! `nvkm/subdev/instmem/nv50.c` (PRAMIN), `nvkm/subdev/mmu/vmmgf100.c` (page tables), Linux 6.1.
@@ -12,6 +12,10 @@ const PRAMIN_BASE: u64 = 0x00_1700;
 /// BAR0: the window of 1 MiB.
 const PRAMIN: u64 = 0x70_0000;
 const PRAMIN_BYTES: u64 = 1 << 20;
+/// BAR0: interrupts of PFIFO that are enabled; bit 31 those that do not stall, which say that a
+/// fence may have been reached.
+const PFIFO_INTR_EN: u64 = 0x00_2140;
+const PFIFO_NON_STALLING: u32 = 1 << 31;
 /// BAR0: USERD area in BAR1, bits 27:0 its address >> 12.
 const USERD_BASE: u64 = 0x00_2254;
 /// BAR0: instance block of channel n, bits 27:0 its address >> 12.
@@ -70,6 +74,12 @@ pub fn reference_count(channel: &Channel) -> Result<u32> {
     let memory = aperture(channel.device(), 1)?;
     let userd = u64::from(registers.read(USERD_BASE) & PAGE_NUMBER) << 12;
     Ok(memory.read(userd + channel.id() as u64 * USERD_BYTES + USERD_REFERENCE))
+}
+
+/// Whether the driver listens to fences. It does not while nobody waits for one.
+pub fn listens_to_fences(device: &Device) -> Result<bool> {
+    let enabled = aperture(device, 0)?.read(PFIFO_INTR_EN);
+    Ok(enabled & PFIFO_NON_STALLING != 0)
 }
 
 /// Makes the 4 KiB page at `address` in the channel's address space read-only, behind the
