@@ -33,8 +33,8 @@ fn an_acquire_waits_for_another_channel() {
     }
 }
 
-#[test]
-fn an_acquire_sees_what_the_cpu_writes() {
+/// A card whose channel 1 waits for the CPU to store at least 5 at 0x80; then it stores 1 at 0x90.
+fn waiting_for_the_cpu() -> Rig {
     let mut rig = Rig::new();
     let mut channel = rig.channel(1);
     let mut words = semaphore(0x80, 5, 0x1004);
@@ -43,20 +43,19 @@ fn an_acquire_sees_what_the_cpu_writes() {
     rig.wait("the channel to wait", || {
         rig.read(pfifo::CHAN_STATE, 1) & 1 << 4 != 0
     });
+    rig
+}
+
+#[test]
+fn an_acquire_sees_what_the_cpu_writes() {
+    let rig = waiting_for_the_cpu();
     rig.store(0x80, 9);
     rig.wait("the acquire", || rig.load(0x90) == 1);
 }
 
 #[test]
 fn a_channel_that_may_run_again_sees_what_the_cpu_wrote_meanwhile() {
-    let mut rig = Rig::new();
-    let mut channel = rig.channel(1);
-    let mut words = semaphore(0x80, 5, 0x1004);
-    words.extend(semaphore(0x90, 1, 0x0100_0002));
-    channel.push(&rig, &words);
-    rig.wait("the channel to wait", || {
-        rig.read(pfifo::CHAN_STATE, 1) & 1 << 4 != 0
-    });
+    let rig = waiting_for_the_cpu();
     rig.write(pfifo::CHAN_STATE, 1, 0);
     rig.kick(1);
     // Until the scheduler has nothing to look at.
