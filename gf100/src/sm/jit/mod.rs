@@ -14,6 +14,7 @@ mod arena;
 mod double;
 mod frame;
 mod group;
+mod integer;
 mod liveness;
 mod plan;
 mod run;
