@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::pace::Pace;
 use crate::sm::Engine;
 
 /// A board.
@@ -52,6 +53,11 @@ impl Config {
             pcie_write: Duration::ZERO,
             slow_motion: 0,
         }
+    }
+
+    /// How fast an engine goes.
+    pub(crate) fn pace(&self) -> Pace {
+        Pace::new(self.slow_motion, self.tpcs.iter().sum())
     }
 
     /// Says what is wrong with the board.

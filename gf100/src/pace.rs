@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::config::Config;
-
 /// Bytes per nanosecond that the board's memory moves, in or out.
 ///
 /// Source: NVIDIA's data sheet of the Quadro 6000, 144 GB/s.
@@ -59,14 +57,13 @@ impl Pace {
     /// The host's own.
     pub const HOST: Self = Self(None);
 
-    /// The pace of an engine of a board.
-    pub fn new(config: &Config) -> Self {
-        let factor = f64::from(config.slow_motion);
-        let sms = f64::from(config.tpcs.iter().sum::<u32>());
+    /// The pace of an engine that takes `factor` times as long as a Quadro 6000's, on a board with so
+    /// many SMs; the host's own for 0.
+    pub fn new(factor: u32, sms: u32) -> Self {
         let (due, left) = (Instant::now(), Instant::now());
-        Self((config.slow_motion > 0).then(|| Motion {
-            byte: factor / MEMORY,
-            instruction: factor / (SM * sms),
+        Self((factor > 0).then(|| Motion {
+            byte: f64::from(factor) / MEMORY,
+            instruction: f64::from(factor) / (SM * f64::from(sms)),
             state: Mutex::new(State { due, left }),
         }))
     }
@@ -119,11 +116,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn pace(slow_motion: u32) -> Pace {
-        Pace::new(&Config {
-            slow_motion,
-            ..Config::quadro_6000(64 << 20)
-        })
+    fn pace(factor: u32) -> Pace {
+        Pace::new(factor, 14)
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl CopyEngine {
             job: None,
             scratch: Scratch::default(),
         };
-        let pace = Pace::new(&shared.config);
+        let pace = shared.config.pace();
         let engine = Self {
             shared,
             number: number & 1,

@@ -44,7 +44,7 @@ pub struct Exec {
 impl Exec {
     /// The idle execution side of a card.
     pub fn new(shared: Arc<Shared>, front: Arc<Front>, fecs: Arc<Fecs>) -> Self {
-        let pace = Arc::new(Pace::new(&shared.config));
+        let pace = Arc::new(shared.config.pace());
         Self {
             client: Client::new(shared.memory.clone(), Privilege::User),
             switcher: Client::new(shared.memory.clone(), Privilege::System),
