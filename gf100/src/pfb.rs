@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use mmio::Hit;
 use mmio::layout::pagetable::Geometry;
-use mmio::regs::pfb;
+use mmio::regs::pfb::{self, LARGE_64K};
 
 use crate::block::Block;
 use crate::memory::Flush;
 use crate::shared::Shared;
-
-/// Bit of `MMU_CTRL` that makes large pages 64 KiB.
-const LARGE_64K: u32 = 1;
 
 /// The unit.
 pub struct Pfb {
@@ -48,10 +45,7 @@ impl Block for Pfb {
                     at.register.id.offset(),
                     at.register.reset | value & LARGE_64K,
                 );
-                memory.set_geometry(match value & LARGE_64K {
-                    0 => Geometry::Large128K,
-                    _ => Geometry::Large64K,
-                });
+                memory.set_geometry(pfb::geometry(value));
                 true
             }
             _ => false,
@@ -59,6 +53,6 @@ impl Block for Pfb {
     }
 
     fn reset(&self) {
-        self.shared.memory.set_geometry(Geometry::Large128K);
+        self.shared.memory.set_geometry(Geometry::default());
     }
 }

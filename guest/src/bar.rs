@@ -1,8 +1,10 @@
 //! The card's registers and memory through sysfs, for tests that need what the DRM interface
-//! does not show: the reference counter of a channel, what interrupts, the read-only bit of a page.
+//! does not show: the reference counter of a channel, what interrupts, the size of large pages, the
+//! read-only bit of a page.
 //!
 //! Sources: `nvkm/engine/fifo/gf100.c` and `gpfifogf100.c` (channel table, USERD),
-//! `nvkm/subdev/instmem/nv50.c` (PRAMIN), `nvkm/subdev/mmu/vmmgf100.c` (page tables), Linux 6.1.
+//! `nvkm/subdev/instmem/nv50.c` (PRAMIN), `nvkm/subdev/fb/gf100.c` (large pages),
+//! `nvkm/subdev/mmu/vmmgf100.c` (page tables), Linux 6.1.
 
 use crate::aperture::Aperture;
 use crate::{Channel, Device, Result};
@@ -16,6 +18,9 @@ const PRAMIN_BYTES: u64 = 1 << 20;
 /// fence may have been reached.
 const PFIFO_INTR_EN: u64 = 0x00_2140;
 const PFIFO_NON_STALLING: u32 = 1 << 31;
+/// BAR0: the MMU; bit 0 large pages of 64 KiB instead of 128 KiB.
+const MMU_CONTROL: u64 = 0x10_0c80;
+const MMU_LARGE_64K: u32 = 1 << 0;
 /// BAR0: USERD area in BAR1, bits 27:0 its address >> 12.
 const USERD_BASE: u64 = 0x00_2254;
 /// BAR0: instance block of channel n, bits 27:0 its address >> 12.
@@ -30,8 +35,8 @@ const USERD_REFERENCE: u64 = 0x48;
 
 /// Instance block: page directory, address in 39:12, target in 1:0.
 const INSTANCE_PAGE_DIRECTORY: u64 = 0x200;
-/// Logarithm of the bytes that a directory entry covers.
-const PDE_SHIFT: u32 = 27;
+/// Large pages that a directory entry covers.
+const LARGE_PAGES: u64 = 1024;
 /// Directory entry: target of the small-page table in 33:32, its address >> 12 in 63:36.
 const PDE_SMALL_TARGET: u64 = 3 << 32;
 const PDE_SMALL_VRAM: u64 = 1 << 32;
@@ -82,6 +87,15 @@ pub fn listens_to_fences(device: &Device) -> Result<bool> {
     Ok(enabled & PFIFO_NON_STALLING != 0)
 }
 
+/// Bytes of a large page.
+pub fn large_page(device: &Device) -> Result<u64> {
+    let control = aperture(device, 0)?.read(MMU_CONTROL);
+    Ok(match control & MMU_LARGE_64K {
+        0 => 128 << 10,
+        _ => 64 << 10,
+    })
+}
+
 /// Makes the 4 KiB page at `address` in the channel's address space read-only, behind the
 /// driver's back. The caller has to bring about the flush of the TLBs.
 ///
@@ -92,12 +106,13 @@ pub fn make_read_only(channel: &Channel, address: u64) -> Result<bool> {
     let entry = CHANNEL_TABLE + channel.id() as u64 * CHANNEL_STRIDE;
     let instance = u64::from(registers.read(entry) & PAGE_NUMBER) << 12;
     let directory = vram.read(instance + INSTANCE_PAGE_DIRECTORY) & !0xfff;
-    let pde = vram.read(directory + (address >> PDE_SHIFT) * 8);
+    let covered = LARGE_PAGES * large_page(channel.device())?;
+    let pde = vram.read(directory + address / covered * 8);
     if pde & PDE_SMALL_TARGET != PDE_SMALL_VRAM {
         return Ok(false);
     }
     let table = pde >> 36 << 12;
-    let pte_address = table + ((address % (1 << PDE_SHIFT)) >> 12) * 8;
+    let pte_address = table + ((address % covered) >> 12) * 8;
     let pte = vram.read(pte_address);
     if pte & PTE_VALID == 0 {
         return Ok(false);

@@ -183,7 +183,7 @@ pub static RULES: &[Rule] = {
             "The guest's function",
         ),
         word(pfb::SYSMEM_FLUSH, Virtual, "A bus address of the guest"),
-        word(pfb::MMU_CTRL, Virtual, "The page size is the card's"),
+        word(pfb::MMU_CTRL, Virtual, "How the guest's tables are read"),
         word(pfb::VM_FLUSH_PDB, Shadowed, "Shadow tables"),
         word(pfb::VM_FLUSH, Shadowed, "Shadow tables"),
         word(

@@ -123,7 +123,7 @@ impl Machine {
             }
         }
         let at = GuestAddress::Vram(DIRECTORY);
-        let shadow = Shadow::new(at, Geometry::default(), &mut machine.vm()).unwrap();
+        let shadow = Shadow::new(at, &mut machine.vm()).unwrap();
         machine.shadow = Some(shadow);
         machine.sync(Algorithm::Bulk);
         machine.sync(Algorithm::Incremental);
@@ -146,6 +146,7 @@ impl Machine {
         Vm {
             memory: &mut self.memories,
             policy: &self.policy,
+            geometry: Geometry::default(),
             pool: &mut self.pool,
             tracker: &*self.tracker,
         }

@@ -6,6 +6,9 @@
 //! missing ([`Translation`]). The guest may change its tables at any time; the shadow follows at a
 //! [`Shadow::sync`], by one of three [`Algorithm`]s that lead to the same tables at different cost.
 //!
+//! The card has one size of large pages for all. A guest that sets another one has tables that are
+//! read as it says, and a shadow of small pages.
+//!
 //! The memories belong to the caller, who implements [`GuestTables`] and [`CardTables`], and who
 //! locks: everything here works on one VM's state through `&mut`.
 //!
@@ -23,6 +26,7 @@
 //! [`Walker`].
 
 mod guest;
+mod part;
 mod pool;
 mod report;
 mod shadow;

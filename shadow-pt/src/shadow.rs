@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::mem;
 
-use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Geometry, Pde, SMALL_SHIFT, TablePointer};
+use mmio::layout::pagetable::{
+    Aperture, ENTRY_SIZE, Geometry, LARGE_SHIFT, PDE_COUNT, Pde, SMALL_SHIFT, TablePointer,
+};
 
+use crate::part::{Source, read_words};
 use crate::pool::Block;
-use crate::table::{CHUNK, Differences, Table, TableKey, WrittenPages};
-use crate::table::{read_words, what_is_there, words};
+use crate::table::{CHUNK, Differences, Table, TableKey, WrittenPages, what_is_there, words};
 use crate::{CardTables, Epoch, GuestAddress, GuestTables, PoolExhausted, Report, Retired};
 use crate::{TablePool, Translation, WriteTracker};
 
@@ -33,6 +35,8 @@ pub struct Vm<'a, M: ?Sized> {
     pub memory: &'a mut M,
     /// Where the VM's memory is.
     pub policy: &'a Translation,
+    /// The size of large pages that the guest set.
+    pub geometry: Geometry,
     /// Where its shadow tables go.
     pub pool: &'a mut TablePool,
     /// Which pages [`Algorithm::Incremental`] need not read.
@@ -41,22 +45,33 @@ pub struct Vm<'a, M: ?Sized> {
 
 /// No table.
 const NONE: u32 = u32::MAX;
-/// The indices of a slot.
+/// The indices of a slot, and log2 of the card's pages.
 const LARGE: usize = 0;
 const SMALL: usize = 1;
+const SHIFTS: [u32; 2] = [LARGE_SHIFT, SMALL_SHIFT];
+
+/// Most directory entries of a guest for what one of the card's covers.
+const MOST_TOGETHER: usize = 2;
 
 /// The shadow of one address space: of one page directory of the guest, for all channels that use
 /// it.
+///
+/// The card has one size of large pages for all, 128 KiB, whatever a guest sets. A guest with large
+/// pages of 64 KiB has directory entries that cover half as much: the card's shows the tables of two
+/// of them as one table of small pages.
 #[derive(Debug)]
 pub struct Shadow {
     guest: GuestAddress,
+    /// What the guest had set when its tables were last read.
     geometry: Geometry,
+    /// The guest's directory entries for what one of the card's covers.
+    together: usize,
     directory: Block,
     /// The guest's directory as last read; 0 where the pool was exhausted.
     seen: Box<[u64]>,
     /// Entries of it that are in the VM's memory.
     readable: usize,
-    /// By directory entry, its tables' places in `tables`: large, small.
+    /// By directory entry of the card, its tables' places in `tables`: large, small.
     slots: Box<[[u32; 2]]>,
     tables: Vec<Option<Table>>,
     vacant: Vec<u32>,
@@ -71,8 +86,8 @@ pub struct Shadow {
     fresh: bool,
     /// The last incremental sync.
     synced: Epoch,
-    /// Directory entries that differ, and the guest's; empty between syncs.
-    changed: Vec<(usize, Pde)>,
+    /// Directory entries of the card that differ, and the guest's for them; empty between syncs.
+    changed: Vec<(usize, [u64; MOST_TOGETHER])>,
     /// For the pages of tables.
     buffers: Box<[[u64; CHUNK]; 2]>,
 }
@@ -85,12 +100,10 @@ impl Shadow {
     /// There is no memory for the directory.
     pub fn new<M: CardTables + ?Sized>(
         guest: GuestAddress,
-        geometry: Geometry,
         vm: &mut Vm<'_, M>,
     ) -> Result<Self, PoolExhausted> {
-        let count = geometry.pde_count();
-        let directory = vm.pool.allocate(count * ENTRY_SIZE)?;
-        for first in (0..count).step_by(CHUNK) {
+        let directory = vm.pool.allocate(PDE_COUNT * ENTRY_SIZE)?;
+        for first in (0..PDE_COUNT).step_by(CHUNK) {
             let page = directory.address + first * ENTRY_SIZE;
             let there = what_is_there(&vm.pool.filled(page), &[0; CHUNK]);
             for run in Differences::new(&there, &[0; CHUNK]) {
@@ -98,13 +111,14 @@ impl Shadow {
                 vm.memory.write_block(at, &[0; CHUNK][run]);
             }
         }
-        Ok(Self {
+        let mut shadow = Self {
             guest,
-            geometry,
+            geometry: vm.geometry,
+            together: 1,
             directory,
-            seen: vec![0; count as usize].into(),
-            readable: vm.policy.entries(guest, count) as usize,
-            slots: vec![[NONE; 2]; count as usize].into(),
+            seen: Box::default(),
+            readable: 0,
+            slots: vec![[NONE; 2]; PDE_COUNT as usize].into(),
             tables: Vec::new(),
             vacant: Vec::new(),
             places: HashMap::new(),
@@ -115,7 +129,19 @@ impl Shadow {
             synced: Epoch::default(),
             changed: Vec::new(),
             buffers: Box::new([[0; CHUNK]; 2]),
-        })
+        };
+        shadow.begin(vm);
+        Ok(shadow)
+    }
+
+    /// Nothing of the guest's directory was read yet, which is as the guest's setting says.
+    fn begin<M: ?Sized>(&mut self, vm: &Vm<'_, M>) {
+        let count = vm.geometry.pde_count();
+        self.geometry = vm.geometry;
+        self.together = (count / PDE_COUNT) as usize;
+        self.seen = vec![0; count as usize].into();
+        self.readable = vm.policy.entries(self.guest, count) as usize;
+        self.fresh = true;
     }
 
     /// The guest's page directory.
@@ -144,12 +170,18 @@ impl Shadow {
     /// Brings the shadow up to date with the guest's tables.
     ///
     /// The card may be walking the shadow: a table is complete before the directory leads to it.
+    /// Where the guest set another size of large pages than at the last sync, the directory leads
+    /// nowhere in between.
     pub fn sync<M>(&mut self, algorithm: Algorithm, vm: &mut Vm<'_, M>) -> (Report, Retired)
     where
         M: GuestTables + CardTables + ?Sized,
     {
         let mut report = Report::default();
         self.turn += 1;
+        if self.geometry != vm.geometry {
+            self.abandon(vm, &mut report);
+            self.begin(vm);
+        }
         let retry = self.starved.is_some_and(|then| then != vm.pool.releases());
         let whole = self.fresh || retry || algorithm != Algorithm::Incremental;
         if whole {
@@ -178,29 +210,45 @@ impl Shadow {
         Retired(tables.chain([self.directory]).collect())
     }
 
+    /// The directory leads to no table any more.
+    fn abandon<M>(&mut self, vm: &mut Vm<'_, M>, report: &mut Report)
+    where
+        M: CardTables + ?Sized,
+    {
+        for index in 0..self.slots.len() {
+            let slots = mem::replace(&mut self.slots[index], [NONE; 2]);
+            if slots != [NONE; 2] {
+                self.detach(slots);
+                self.write_directory(index, &[0], vm, report);
+            }
+        }
+    }
+
     fn sync_words<M>(&mut self, vm: &mut Vm<'_, M>, report: &mut Report)
     where
         M: GuestTables + CardTables + ?Sized,
     {
-        for index in 0..self.seen.len() {
-            let offset = index as u64 * ENTRY_SIZE;
+        for index in 0..self.slots.len() {
             let old = self.entry(index);
-            if index < self.readable {
-                let entry = read_words(vm.memory, self.guest.offset(offset), report);
+            let mut entries = [0; MOST_TOGETHER];
+            let entries = &mut entries[..self.together];
+            for (place, entry) in (index * self.together..self.readable).zip(&mut *entries) {
+                let at = self.guest.offset(place as u64 * ENTRY_SIZE);
+                *entry = read_words(vm.memory, at, report);
                 report.pdes_scanned += 1;
-                self.point(index, Pde(entry), vm, report);
             }
+            self.point(index, entries, vm, report);
             for place in self.slots[index] {
                 // Many entries may share a table; NONE is behind the last place.
                 if let Some(Some(table)) = self.tables.get_mut(place as usize)
                     && table.turn != self.turn
                 {
                     table.turn = self.turn;
-                    table.rewrite_words(vm, report);
+                    table.rewrite_words(vm, &mut self.buffers, report);
                 }
             }
             let new = self.entry(index);
-            let at = self.directory.address + offset;
+            let at = self.directory.address + index as u64 * ENTRY_SIZE;
             let mut write = |address, word| {
                 vm.memory.write_word(address, word);
                 report.words_written += 1;
@@ -221,18 +269,18 @@ impl Shadow {
     where
         M: GuestTables + CardTables + ?Sized,
     {
-        let mut directory = vec![0; self.readable];
-        self.read_directory(0, &mut directory, vm, report);
-        for (index, entry) in directory.into_iter().enumerate() {
-            self.point(index, Pde(entry), vm, report);
+        let mut directory = vec![0; self.seen.len()];
+        self.read_directory(0, &mut directory[..self.readable], vm, report);
+        for (index, entries) in directory.chunks(self.together).enumerate() {
+            self.point(index, entries, vm, report);
         }
         for table in self.tables.iter_mut().flatten() {
             if table.references > 0 {
-                table.rewrite(vm, report);
+                table.rewrite(vm, &mut self.buffers, report);
             }
         }
         let mut entries = [0; CHUNK];
-        for first in (0..self.seen.len()).step_by(CHUNK) {
+        for first in (0..self.slots.len()).step_by(CHUNK) {
             for (n, entry) in entries.iter_mut().enumerate() {
                 *entry = self.entry(first + n).0;
             }
@@ -267,17 +315,24 @@ impl Shadow {
                     &entries[..len]
                 }
             };
-            let before = changed.len();
-            let both = self.seen[first..].iter().zip(entries.iter()).enumerate();
-            changed.extend(
-                both.filter(|(_, (seen, now))| seen != now)
-                    .map(|(n, (_, &now))| (first + n, Pde(now))),
-            );
+            let seen = &self.seen[first..first + len];
+            let differs = seen != entries;
+            if differs {
+                let seen = seen.chunks(self.together);
+                let both = seen.zip(entries.chunks(self.together)).enumerate();
+                changed.extend(both.filter(|(_, (seen, now))| seen != now).map(
+                    |(n, (_, entries))| {
+                        let mut now = [0; MOST_TOGETHER];
+                        now[..entries.len()].copy_from_slice(entries);
+                        (first / self.together + n, now)
+                    },
+                ));
+            }
             let at = self.guest.offset(first as u64 * ENTRY_SIZE);
-            vm.tracker.compared(at, changed.len() != before);
+            vm.tracker.compared(at, differs);
         }
-        for &(index, entry) in &changed {
-            self.point(index, entry, vm, report);
+        for (index, entries) in &changed {
+            self.point(*index, &entries[..self.together], vm, report);
         }
         for table in self.tables.iter_mut().flatten() {
             if table.references > 0 {
@@ -321,76 +376,90 @@ impl Shadow {
         report.words_written += 2 * entries.len() as u64;
     }
 
-    /// The shadow of directory entry `index`.
+    /// The shadow of what directory entry `index` of the card covers.
     fn entry(&self, index: usize) -> Pde {
         let slots = self.slots[index];
         if slots == [NONE; 2] {
             return Pde(0);
         }
-        let table = |side: usize| {
-            let table = self.tables.get(slots[side] as usize)?.as_ref()?;
+        let tables = slots.map(|place| self.tables.get(place as usize)?.as_ref());
+        let pointers = tables.map(|table| {
             Some(TablePointer {
                 aperture: Aperture::Vram,
-                address: table.block.address,
+                address: table?.block.address,
                 volatile: false,
             })
-        };
-        Pde::new(table(LARGE), table(SMALL)).with_span_of(Pde(self.seen[index]))
+        });
+        let spans = tables.iter().flatten().map(|table| table.key.span());
+        Pde::new(pointers[LARGE], pointers[SMALL]).with_span(spans.max().unwrap_or(0))
     }
 
-    /// Directory entry `index` of the guest is now `entry`.
+    /// The guest's directory entries for what entry `index` of the card covers are now `entries`.
     fn point<M: ?Sized>(
         &mut self,
         index: usize,
-        entry: Pde,
+        entries: &[u64],
         vm: &mut Vm<'_, M>,
         report: &mut Report,
     ) {
-        if self.seen[index] == entry.0 {
+        let range = index * self.together..(index + 1) * self.together;
+        if self.seen[range.clone()] == *entries {
             return;
         }
         let old = self.slots[index];
-        match self.attach(entry, vm, report) {
+        match self.attach(entries, vm, report) {
             Ok(slots) => {
-                self.seen[index] = entry.0;
+                self.seen[range].copy_from_slice(entries);
                 self.slots[index] = slots;
             }
             Err(PoolExhausted) => {
                 report.starved += 1;
                 self.starved = Some(vm.pool.releases());
                 // Unlike anything that would have to be done: it will be tried again.
-                self.seen[index] = 0;
+                self.seen[range].fill(0);
                 self.slots[index] = [NONE; 2];
             }
         }
         self.detach(old);
     }
 
-    /// The places of the tables to which a directory entry leads, all or none.
+    /// The places of the tables to which directory entries of the guest lead, all or none.
     fn attach<M: ?Sized>(
         &mut self,
-        entry: Pde,
+        entries: &[u64],
         vm: &mut Vm<'_, M>,
         report: &mut Report,
     ) -> Result<[u32; 2], PoolExhausted> {
-        let span = entry.span().min(1 << self.geometry.pde_shift());
+        let covered = 1 << self.geometry.pde_shift();
+        let large_shift = self.geometry.large_shift();
+        let mut sources = [Vec::new(), Vec::new()];
+        for (start, &entry) in (0..).step_by(covered).zip(entries) {
+            let entry = Pde(entry);
+            let span = entry.span().min(covered as u64);
+            for (pointer, shift) in [(entry.large(), large_shift), (entry.small(), SMALL_SHIFT)] {
+                let Some(pointer) = pointer else { continue };
+                let source = Source {
+                    at: GuestAddress::new(pointer.aperture, pointer.address),
+                    shift,
+                    entries: span >> shift,
+                    start,
+                };
+                if vm.policy.entries(source.at, source.entries) == 0 {
+                    report.rejected.tables += 1;
+                    continue;
+                }
+                // What is no page of the card is many small ones.
+                let side = if shift == LARGE_SHIFT { LARGE } else { SMALL };
+                sources[side].push(source);
+            }
+        }
         let mut slots = [NONE; 2];
-        for (side, pointer, shift) in [
-            (LARGE, entry.large(), self.geometry.large_shift()),
-            (SMALL, entry.small(), SMALL_SHIFT),
-        ] {
-            let Some(pointer) = pointer else { continue };
-            let key = TableKey {
-                at: GuestAddress::new(pointer.aperture, pointer.address),
-                shift,
-                entries: span >> shift,
-            };
-            let readable = vm.policy.entries(key.at, key.entries);
-            if readable == 0 {
-                report.rejected.tables += 1;
+        for (side, sources) in sources.into_iter().enumerate() {
+            if sources.is_empty() {
                 continue;
             }
-            match self.table(key, readable, vm.pool, report) {
+            let shift = SHIFTS[side];
+            match self.table(TableKey { shift, sources }, vm, report) {
                 Ok(place) => slots[side] = place,
                 Err(exhausted) => {
                     self.detach(slots);
@@ -402,24 +471,23 @@ impl Shadow {
     }
 
     /// The place of a table, with a reference more.
-    fn table(
+    fn table<M: ?Sized>(
         &mut self,
         key: TableKey,
-        readable: u64,
-        pool: &mut TablePool,
+        vm: &mut Vm<'_, M>,
         report: &mut Report,
     ) -> Result<u32, PoolExhausted> {
         let place = match self.places.get(&key) {
             Some(&place) => place,
             None => {
-                let block = pool.allocate(key.entries * ENTRY_SIZE)?;
+                let block = vm.pool.allocate(key.entries() * ENTRY_SIZE)?;
                 report.tables_allocated += 1;
                 let place = self.vacant.pop().unwrap_or_else(|| {
                     self.tables.push(None);
                     (self.tables.len() - 1) as u32
                 });
-                self.tables[place as usize] = Some(Table::new(key, readable, block));
-                self.places.insert(key, place);
+                self.places.insert(key.clone(), place);
+                self.tables[place as usize] = Some(Table::new(key, vm.policy, block));
                 place
             }
         };

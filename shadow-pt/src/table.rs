@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use mmio::layout::pagetable::ENTRY_SIZE;
 
+use crate::part::{Part, Source, scan};
 use crate::pool::{Block, Filled, TablePool};
 use crate::{CardTables, Epoch, GuestAddress, GuestTables, Rejected, Report, Translation};
 use crate::{Vm, WriteTracker};
@@ -16,14 +17,26 @@ const GAP: usize = 3;
 const GROUP_BYTES: u64 = 64 * CHUNK as u64 * ENTRY_SIZE;
 
 /// What makes a table of pages another one: all directory entries with the same share a shadow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TableKey {
-    /// Where the guest keeps it.
-    pub(crate) at: GuestAddress,
-    /// log2 of the bytes of a page.
+    /// log2 of the bytes of a page of the shadow.
     pub(crate) shift: u32,
-    /// Entries that count.
-    pub(crate) entries: u64,
+    /// The tables of the guest's that it shows, the later of which hide the earlier: one, unless the
+    /// guest's large pages are smaller than the card's.
+    pub(crate) sources: Vec<Source>,
+}
+
+impl TableKey {
+    /// Bytes, from the start of what a directory entry covers, that it describes: a power of two.
+    pub(crate) fn span(&self) -> u64 {
+        let ends = self.sources.iter().map(Source::end);
+        ends.max().unwrap_or(0).next_power_of_two()
+    }
+
+    /// The shadow's entries.
+    pub(crate) fn entries(&self) -> u64 {
+        self.span() >> self.shift
+    }
 }
 
 #[derive(Debug)]
@@ -36,76 +49,127 @@ pub(crate) struct Table {
     pub(crate) turn: u64,
     /// The shadow has not been written yet.
     fresh: bool,
-    /// The guest's entries as last read. Those behind `readable` stay 0.
-    seen: Box<[u64]>,
-    /// Entries in the VM's memory.
-    readable: usize,
+    /// The sources.
+    parts: Box<[Part]>,
+    /// The shadow's entries.
+    len: usize,
 }
 
 impl Table {
-    pub(crate) fn new(key: TableKey, readable: u64, block: Block) -> Self {
+    pub(crate) fn new(key: TableKey, policy: &Translation, block: Block) -> Self {
+        let sources = key.sources.iter();
         Self {
-            key,
             block,
             references: 0,
             turn: 0,
             fresh: true,
-            seen: vec![0; key.entries as usize].into(),
-            readable: readable as usize,
+            parts: sources
+                .map(|source| Part::new(*source, key.shift, policy))
+                .collect(),
+            len: key.entries() as usize,
+            key,
         }
     }
 
+    /// The only part, if its entries are where the shadow's are.
+    fn alike(&self) -> Option<&Part> {
+        match &*self.parts {
+            [part] if part.is_alike() => Some(part),
+            _ => None,
+        }
+    }
+
+    /// The entries of the shadow by pages of it.
+    fn pages(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let len = self.len;
+        let starts = (0..len).step_by(CHUNK);
+        starts.map(move |start| start..len.min(start + CHUNK))
+    }
+
+    /// Where an entry of the shadow is.
+    fn address(&self, entry: usize) -> u64 {
+        self.block.address + entry as u64 * ENTRY_SIZE
+    }
+
+    /// The shadow's entries of `range`, as follows from what was read, as the start of `out`. What is
+    /// rejected is counted, of one part or of all.
+    fn shadow<'a>(
+        &self,
+        policy: &Translation,
+        range: &Range<usize>,
+        part: Option<usize>,
+        out: &'a mut [u64; CHUNK],
+        rejected: &mut Rejected,
+    ) -> &'a [u64] {
+        let out = &mut out[..range.len()];
+        if let Some(only) = self.alike() {
+            for (shadow, &entry) in out.iter_mut().zip(&only.seen[range.clone()]) {
+                *shadow = policy.shadow(entry, only.source.shift, rejected);
+            }
+            return out;
+        }
+        out.fill(0);
+        for (n, own) in self.parts.iter().enumerate() {
+            let mut others = Rejected::default();
+            let counted = part.is_none_or(|part| part == n);
+            let rejected = if counted { &mut *rejected } else { &mut others };
+            own.lay(policy, range, out, rejected);
+        }
+        out
+    }
+
     /// Rewrites all entries, read and written word by word.
-    pub(crate) fn rewrite_words<M>(&mut self, vm: &mut Vm<'_, M>, report: &mut Report)
-    where
+    pub(crate) fn rewrite_words<M>(
+        &mut self,
+        vm: &mut Vm<'_, M>,
+        [before, now]: &mut [[u64; CHUNK]; 2],
+        report: &mut Report,
+    ) where
         M: GuestTables + CardTables + ?Sized,
     {
-        let shift = self.key.shift;
-        for (index, seen) in self.seen.iter_mut().enumerate() {
-            let offset = index as u64 * ENTRY_SIZE;
-            let old = vm.policy.shadow(*seen, shift, &mut Rejected::default());
-            if index < self.readable {
-                *seen = read_words(vm.memory, self.key.at.offset(offset), report);
-                report.ptes_scanned += 1;
+        for range in self.pages() {
+            let mut known = Rejected::default();
+            let before = self.shadow(vm.policy, &range, None, before, &mut known);
+            for part in &mut self.parts {
+                part.scan_words(&range, vm.memory, report);
             }
-            let new = vm.policy.shadow(*seen, shift, &mut report.rejected);
-            let at = self.block.address + offset;
-            let [low, high] = words(new);
-            let mut write = |address, word| {
-                vm.memory.write_word(address, word);
-                report.words_written += 1;
-            };
-            // The card may be walking here: an address of one memory must never be seen with the
-            // target of another.
-            if !self.fresh && high != words(old)[1] {
-                write(at, 0);
+            let now = self.shadow(vm.policy, &range, None, now, &mut report.rejected);
+            for (index, (&old, &new)) in range.zip(before.iter().zip(now)) {
+                let at = self.address(index);
+                let [low, high] = words(new);
+                let mut write = |address, word| {
+                    vm.memory.write_word(address, word);
+                    report.words_written += 1;
+                };
+                // The card may be walking here: an address of one memory must never be seen with the
+                // target of another.
+                if !self.fresh && high != words(old)[1] {
+                    write(at, 0);
+                }
+                write(at + 4, high);
+                write(at, low);
+                report.ptes_written += 1;
+                report.ptes_emptied += u64::from(new == 0);
             }
-            write(at + 4, high);
-            write(at, low);
-            report.ptes_written += 1;
-            report.ptes_emptied += u64::from(new == 0);
         }
         self.fresh = false;
     }
 
     /// Rewrites all entries, in blocks.
-    pub(crate) fn rewrite<M>(&mut self, vm: &mut Vm<'_, M>, report: &mut Report)
-    where
+    pub(crate) fn rewrite<M>(
+        &mut self,
+        vm: &mut Vm<'_, M>,
+        [now, _]: &mut [[u64; CHUNK]; 2],
+        report: &mut Report,
+    ) where
         M: GuestTables + CardTables + ?Sized,
     {
-        scan(
-            vm.memory,
-            self.key.at,
-            &mut self.seen[..self.readable],
-            report,
-        );
-        let mut shadow = [0; CHUNK];
-        for (n, seen) in self.seen.chunks(CHUNK).enumerate() {
-            let offset = (n * CHUNK) as u64 * ENTRY_SIZE;
-            let shadow = &mut shadow[..seen.len()];
-            translate(vm.policy, seen, self.key.shift, shadow, report);
-            let at = self.block.address + offset;
-            vm.memory.write_block(at, shadow);
+        for part in &mut self.parts {
+            part.scan(vm.memory, report);
+        }
+        for range in self.pages() {
+            let shadow = self.shadow(vm.policy, &range, None, now, &mut report.rejected);
+            vm.memory.write_block(self.address(range.start), shadow);
             report.wrote(shadow);
         }
         self.fresh = false;
@@ -117,17 +181,12 @@ impl Table {
     where
         M: GuestTables + CardTables + ?Sized,
     {
-        scan(
-            vm.memory,
-            self.key.at,
-            &mut self.seen[..self.readable],
-            report,
-        );
-        for (n, seen) in self.seen.chunks(CHUNK).enumerate() {
-            let offset = (n * CHUNK) as u64 * ENTRY_SIZE;
-            let shadow = &mut now[..seen.len()];
-            translate(vm.policy, seen, self.key.shift, shadow, report);
-            let page = self.block.address + offset;
+        for part in &mut self.parts {
+            part.scan(vm.memory, report);
+        }
+        for range in self.pages() {
+            let shadow = self.shadow(vm.policy, &range, None, now, &mut report.rejected);
+            let page = self.address(range.start);
             let there = what_is_there(&vm.pool.filled(page), shadow);
             for run in Differences::new(&there[..shadow.len()], shadow) {
                 let at = page + run.start as u64 * ENTRY_SIZE;
@@ -138,19 +197,20 @@ impl Table {
         self.fresh = false;
     }
 
-    /// Where the pages of the shadow are.
-    fn pages(&self) -> impl Iterator<Item = u64> + use<> {
-        let bytes = self.seen.len() as u64 * ENTRY_SIZE;
-        let first = self.block.address;
-        (first..first + bytes).step_by(CHUNK * ENTRY_SIZE as usize)
-    }
-
     /// The table is in use no more: it is known what of it may hold something.
     pub(crate) fn leave(self, pool: &mut TablePool) -> Block {
-        if !self.fresh {
-            for (page, seen) in self.pages().zip(self.seen.chunks(CHUNK)) {
-                // An empty entry of the guest is an empty one of the shadow.
-                pool.set_filled(page, seen.iter().map(|entry| *entry != 0));
+        if self.fresh {
+            return self.block;
+        }
+        // An empty entry of the guest is an empty one of the shadow.
+        for range in self.pages() {
+            let page = self.address(range.start);
+            match self.alike() {
+                Some(only) => pool.set_filled(page, only.seen[range].iter().map(|seen| *seen != 0)),
+                None => {
+                    let holds = |at| self.parts.iter().any(|part| part.holds(at));
+                    pool.set_filled(page, range.map(holds));
+                }
             }
         }
         self.block
@@ -171,22 +231,51 @@ impl Table {
             return self.fill(vm, buffers, report);
         }
         let [now, shadow] = buffers;
-        for page in WrittenPages::new(vm.tracker, self.key.at, self.readable, since) {
-            let seen = &mut self.seen[page * CHUNK..self.readable.min((page + 1) * CHUNK)];
-            let now = &mut now[..seen.len()];
-            let offset = (page * CHUNK) as u64 * ENTRY_SIZE;
-            let from = self.key.at.offset(offset);
-            scan(vm.memory, from, now, report);
-            vm.tracker.compared(from, seen != now);
-            for run in Differences::new(seen, now) {
-                let entries = &mut shadow[run.clone()];
-                let guest = &now[run.clone()];
-                translate(vm.policy, guest, self.key.shift, entries, report);
-                let at = self.block.address + offset + run.start as u64 * ENTRY_SIZE;
-                vm.memory.write_block(at, entries);
-                report.wrote(entries);
+        for n in 0..self.parts.len() {
+            let Part {
+                source, readable, ..
+            } = self.parts[n];
+            for page in WrittenPages::new(vm.tracker, source.at, readable, since) {
+                let first = page * CHUNK;
+                let entries = first..readable.min(first + CHUNK);
+                let now = &mut now[..entries.len()];
+                let from = source.at.offset(first as u64 * ENTRY_SIZE);
+                scan(vm.memory, from, now, report);
+                let seen = &mut self.parts[n].seen[entries.clone()];
+                let changed = seen != now;
+                vm.tracker.compared(from, changed);
+                if changed {
+                    seen.swap_with_slice(now);
+                    self.update(vm, (n, entries), now, shadow, report);
+                }
             }
-            seen.copy_from_slice(now);
+        }
+    }
+
+    /// Writes what follows from those of the `entries` of part `n` that were something else `before`.
+    fn update<M>(
+        &self,
+        vm: &mut Vm<'_, M>,
+        (n, entries): (usize, Range<usize>),
+        before: &[u64],
+        buffer: &mut [u64; CHUNK],
+        report: &mut Report,
+    ) where
+        M: CardTables + ?Sized,
+    {
+        let part = &self.parts[n];
+        for run in Differences::new(before, &part.seen[entries.clone()]) {
+            let run = entries.start + run.start..entries.start + run.end;
+            let Range { mut start, end } = part.shadowed(&run);
+            // A page of large entries has many pages of small ones.
+            while start < end {
+                let range = start..end.min(start + CHUNK);
+                let rejected = &mut report.rejected;
+                let shadow = self.shadow(vm.policy, &range, Some(n), buffer, rejected);
+                vm.memory.write_block(self.address(start), shadow);
+                report.wrote(shadow);
+                start = range.end;
+            }
         }
     }
 }
@@ -203,43 +292,9 @@ pub(crate) fn what_is_there(filled: &Filled, wanted: &[u64]) -> [u64; CHUNK] {
     there
 }
 
-/// Reads a guest's entries in one block, if there are any.
-fn scan<M>(memory: &mut M, at: GuestAddress, entries: &mut [u64], report: &mut Report)
-where
-    M: GuestTables + ?Sized,
-{
-    if !entries.is_empty() {
-        memory.read_block(at, entries);
-        report.ptes_scanned += entries.len() as u64;
-        report.words_read += 2 * entries.len() as u64;
-    }
-}
-
-/// Reads an entry as two words.
-pub(crate) fn read_words<M>(memory: &mut M, at: GuestAddress, report: &mut Report) -> u64
-where
-    M: GuestTables + ?Sized,
-{
-    report.words_read += 2;
-    let low = memory.read_word(at);
-    u64::from(low) | u64::from(memory.read_word(at.offset(4))) << 32
-}
-
 /// The words of an entry, low first.
 pub(crate) fn words(entry: u64) -> [u32; 2] {
     [entry as u32, (entry >> 32) as u32]
-}
-
-fn translate(
-    policy: &Translation,
-    guest: &[u64],
-    shift: u32,
-    shadow: &mut [u64],
-    report: &mut Report,
-) {
-    for (shadow, &entry) in shadow.iter_mut().zip(guest) {
-        *shadow = policy.shadow(entry, shift, &mut report.rejected);
-    }
 }
 
 /// The runs of entries that differ between two versions of a page, nearby ones as one.

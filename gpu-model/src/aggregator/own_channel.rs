@@ -42,8 +42,8 @@ pub(super) const STAGED: u64 = 1 << PDE_SHIFT;
 pub(super) const STAGING: u64 = pagetable::SMALL_COUNT * ENTRY_SIZE;
 /// Bytes of both.
 const STAGED_BYTES: u64 = STAGING + (1 << SMALL_SHIFT);
-/// A directory entry whose tables are as short as they can be.
-const SHORT: Pde = Pde(3 << 2);
+/// Bytes that the shortest tables describe.
+const SHORT: u64 = 16 << 20;
 /// log2 of the entries of the indirect buffer.
 const RING_ORDER: u32 = 9;
 /// The subchannel of copies.
@@ -122,7 +122,7 @@ impl Aggregator {
         vram.store_wide(page + TABLE + OWN / PAGE * ENTRY_SIZE, own.0);
         let staging = self.stage();
         if staging.is_some() {
-            let staged = Pde::new(None, Some(table(page + PAGE))).with_span_of(SHORT);
+            let staged = Pde::new(None, Some(table(page + PAGE))).with_span(SHORT);
             vram.store_wide(page + DIRECTORY + ENTRY_SIZE, staged.0);
         }
 

@@ -5,6 +5,7 @@
 
 use mmio::Bar;
 use mmio::layout::instance;
+use mmio::layout::pagetable::Geometry;
 use mmio::regs::{PRAMIN, pbus};
 use shadow_pt::{AddressSpace, GuestAddress, Walker};
 
@@ -68,6 +69,18 @@ impl Windows {
             Window::Physical => Ok(None),
             Window::Space(walker) => Ok(Some(*walker.space())),
             Window::Nothing => Err(()),
+        }
+    }
+
+    /// The guest set the size of large pages.
+    pub fn read_as(&mut self, geometry: Geometry) {
+        for window in [&mut self.bar1, &mut self.bar3] {
+            if let Window::Space(walker) = window {
+                **walker = Walker::new(AddressSpace {
+                    geometry,
+                    ..*walker.space()
+                });
+            }
         }
     }
 

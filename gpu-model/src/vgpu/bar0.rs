@@ -4,13 +4,13 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use mmio::policy::{Policy, rule};
-use mmio::regs::pfb::VmFlush;
+use mmio::regs::pfb::{LARGE_64K, VmFlush};
 use mmio::regs::pmc::{Enable, Intr};
 use mmio::regs::{PRAMIN, PROM, falcon, pbus, pfb, pmc, ppci, ptimer};
 use mmio::{Bar, Hit, Kind, Unit, words};
 
+use super::VirtualGpu;
 use super::events::Events;
-use super::{LARGE_64K, VirtualGpu};
 use crate::card::Registers;
 
 /// Registers of PFIFO and its PBDMAs.
@@ -177,28 +177,38 @@ impl VirtualGpu {
                 self.counters.count(&self.counters.flushes);
                 let all = VmFlush::from_bits_retain(value).contains(VmFlush::ALL_PDB);
                 let space = self.file.read(pfb::VM_FLUSH_PDB.offset());
-                let space = (!all).then_some(space);
-                self.track_mapped();
-                {
-                    let mut memory = self.memory.lock();
-                    memory.flush(&self.around(), space);
-                    self.put_off.store(memory.is_stale(), Ordering::Release);
-                }
-                self.windows.lock().flush();
-                for bar in self.behind(space) {
-                    self.remap(bar);
-                }
-                self.settle_tracker();
+                self.flush((!all).then_some(space));
                 false
             }
             // The state of the flush queue stays as it is at reset, as a flush is done at once.
             pfb::MMU_CTRL => {
+                let before = self.geometry();
                 let value = at.register.reset | value & LARGE_64K;
                 self.file.write(at.register.id.offset(), value);
+                if self.geometry() != before {
+                    self.windows.lock().read_as(self.geometry());
+                    self.flush(None);
+                }
                 true
             }
             _ => false,
         }
+    }
+
+    /// Nobody uses translations of the directory that `space` (of the flush register) names any more,
+    /// or of any, as they were.
+    fn flush(&self, space: Option<u32>) {
+        self.track_mapped();
+        {
+            let mut memory = self.memory.lock();
+            memory.flush(&self.around(), space);
+            self.put_off.store(memory.is_stale(), Ordering::Release);
+        }
+        self.windows.lock().flush();
+        for bar in self.behind(space) {
+            self.remap(bar);
+        }
+        self.settle_tracker();
     }
 
     fn timer_load(&self, at: Hit) -> Option<u32> {

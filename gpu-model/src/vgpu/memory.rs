@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Geometry};
+use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Geometry, PDE_COUNT};
 use shadow_pt::{
     AddressSpace, Algorithm, CardTables, GuestAddress, GuestTables, RamRegion, Report, Retired,
     Shadow, TablePool, Translation, TranslationError, Vm, WriteTracker,
@@ -21,10 +21,6 @@ use crate::partition::Partition;
 /// Mappings of a guest's memory: one per bank and hole.
 const MOST_REGIONS: usize = 256;
 const PAGE: u64 = 0x1000;
-
-/// The page size that the card is set to, for all machines; nouveau sets no other unless it is told
-/// to.
-pub const GEOMETRY: Geometry = Geometry::Large128K;
 
 /// A guest's RAM: what of it the card may reach, and the files that it is in.
 #[derive(Default)]
@@ -168,7 +164,7 @@ pub struct Around<'a> {
     pub counters: &'a Counters,
     /// How it is done.
     pub optimisations: Optimisations,
-    /// The page size that the guest set.
+    /// The size of large pages that the guest set.
     pub geometry: Geometry,
 }
 
@@ -309,17 +305,12 @@ impl Memory {
     }
 
     /// The directory of the card's for the guest's directory that `base` (of an instance block)
-    /// names, up to date: it has a user more. `None` if there can be none, as for a guest that set
-    /// another page size than the card's.
+    /// names, up to date: it has a user more. `None` if there can be none.
     pub fn attach(&mut self, around: &Around<'_>, base: u64) -> Option<(GuestAddress, u64)> {
-        let directory = AddressSpace::new(base, 0, GEOMETRY)?.directory;
-        if around.geometry != GEOMETRY {
-            return None;
-        }
+        let directory = AddressSpace::new(base, 0, around.geometry)?.directory;
         if !self.spaces.contains_key(&directory) {
             let shadow = Shadow::new(
                 directory,
-                GEOMETRY,
                 &mut Vm {
                     memory: &mut Tables {
                         host: around.host,
@@ -327,6 +318,7 @@ impl Memory {
                         ram: &self.ram,
                     },
                     policy: &self.translation,
+                    geometry: around.geometry,
                     pool: &mut self.pool,
                     tracker: around.tracker,
                 },
@@ -356,8 +348,7 @@ impl Memory {
         {
             let directory = space.shadow.directory();
             if !gone {
-                let len = GEOMETRY.pde_count() * ENTRY_SIZE;
-                host.vram().scrub(directory, len);
+                host.vram().scrub(directory, PDE_COUNT * ENTRY_SIZE);
             }
             host.flush_tlb(directory);
             let retired = space.shadow.close(&mut self.pool);
@@ -445,6 +436,7 @@ impl Memory {
                         ram: &self.ram,
                     },
                     policy: &self.translation,
+                    geometry: around.geometry,
                     pool: &mut self.pool,
                     tracker: around.tracker,
                 },

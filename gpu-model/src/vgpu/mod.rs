@@ -56,8 +56,6 @@ use crate::tracking::Tracking;
 
 /// Registers of configuration space for BARs.
 const BARS: usize = 6;
-/// Bit of `MMU_CTRL` that makes large pages 64 KiB.
-const LARGE_64K: u32 = 1;
 
 /// How long a reset waits for channels that the card does not give up, and how often it looks.
 const LATE: Duration = Duration::from_secs(5);
@@ -220,12 +218,10 @@ impl VirtualGpu {
         }
     }
 
-    /// The page size that the guest set. Its BARs follow it; the card's is that of all machines.
+    /// The size of large pages that the guest set: how its tables are read. The card's own stays as
+    /// it is.
     fn geometry(&self) -> Geometry {
-        match self.file.read(pfb::MMU_CTRL.offset()) & LARGE_64K {
-            0 => Geometry::Large128K,
-            _ => Geometry::Large64K,
-        }
+        pfb::geometry(self.file.read(pfb::MMU_CTRL.offset()))
     }
 
     /// Bytes of a BAR.

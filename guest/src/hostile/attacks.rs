@@ -35,6 +35,10 @@ pub const CASES: &[Case] = &[
         run: foreign_ram,
     },
     Case {
+        name: "foreign-large-pages",
+        run: foreign_large_pages,
+    },
+    Case {
         name: "foreign-tables",
         run: foreign_tables,
     },
@@ -221,6 +225,25 @@ fn foreign_ram(rig: &mut Rig<'_>) -> Verdict {
     }
     // The target that means nothing.
     no_way(rig, Pte(1 | 1 << 33))?;
+    rig.recovers()
+}
+
+/// Large pages of neither size lead to memory of others, also while the size changes.
+fn foreign_large_pages(rig: &mut Rig<'_>) -> Verdict {
+    let vram = foreign_pages(rig).map(|page| Pte::new(Aperture::Vram, page));
+    let ram = NO_RAM.map(|page| Pte::new(Aperture::SysCoherent, page));
+    for pte in vram.into_iter().chain(ram) {
+        for (control, va) in [(0, 1 << 27), (pfb::LARGE_64K, 1 << 26)] {
+            rig.start()?;
+            rig.map_large(0, pte);
+            rig.set(pfb::MMU_CTRL, control);
+            rig.works()?;
+            rig.release(va, BAD);
+            rig.faulted()?;
+        }
+    }
+    rig.poke_wide(DIRECTORY + ENTRY_SIZE, 0);
+    rig.set(pfb::MMU_CTRL, 0);
     rig.recovers()
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mmio::layout::pagetable::{Aperture, Pde, Pte, TablePointer};
+use mmio::layout::pagetable::{Aperture, ENTRY_SIZE, Pde, Pte, TablePointer};
 use mmio::layout::pushbuffer::{Header, IbEntry, Mode, Semaphore, method};
 use mmio::layout::{instance, userd};
 use mmio::regs::{PRAMIN, board, pbus, pfb, pfifo, pmc};
@@ -37,6 +37,8 @@ pub const RING: u64 = 0x1_4000;
 pub const DIRECTORY: u64 = 0x2_0000;
 /// The table of small pages.
 pub const TABLE: u64 = 0x4_0000;
+/// A table of large pages, to which nothing leads by itself.
+pub const LARGE_TABLE: u64 = 0x8_0000;
 /// Where honest work leaves its results.
 pub const RESULT: u64 = 0x9_0000;
 
@@ -138,7 +140,19 @@ impl<'a> Rig<'a> {
 
     /// Leads virtual page `va` somewhere, without a flush.
     pub fn map(&self, va: u64, pte: Pte) {
-        self.poke_wide(TABLE + va / 0x1000 * 8, pte.0);
+        self.poke_wide(TABLE + va / 0x1000 * ENTRY_SIZE, pte.0);
+    }
+
+    /// Leads the large page `index` of what directory entry 1 covers somewhere, without a flush; that
+    /// entry has [`LARGE_TABLE`] only.
+    pub fn map_large(&self, index: u64, pte: Pte) {
+        let table = TablePointer {
+            aperture: Aperture::Vram,
+            address: LARGE_TABLE,
+            volatile: false,
+        };
+        self.poke_wide(DIRECTORY + ENTRY_SIZE, Pde::new(Some(table), None).0);
+        self.poke_wide(LARGE_TABLE + index * ENTRY_SIZE, pte.0);
     }
 
     /// Lets the device forget translations of the address space.

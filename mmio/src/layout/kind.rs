@@ -17,12 +17,27 @@ pub const fn is_valid(kind: u8) -> bool {
         | 0xee | 0xf0..=0xfb | 0xfd | 0xfe)
 }
 
-/// Pages of this kind have compression tags, and so lie in video memory.
+/// Pages of this kind have compression tags, and so are large and lie in video memory.
 pub const fn is_compressed(kind: u8) -> bool {
-    is_valid(kind)
-        && !matches!(kind,
-            0x00 | 0x01 | 0x11 | 0x26..=0x29 | 0x46 | 0x7b | 0x8b..=0x8e | 0xa7..=0xaa | 0xc3
-            | 0xfd | 0xfe)
+    uncompressed(kind) != kind
+}
+
+/// The kind that is arranged as this one, without compression.
+pub const fn uncompressed(kind: u8) -> u8 {
+    match kind {
+        0x02..=0x05 | 0x07..=0x0a => 0x01,
+        0x17..=0x1a => 0x11,
+        0x3a..=0x3d => kind - 0x3a + 0x26,
+        0x3e..=0x41 => kind - 0x3e + 0x26,
+        0x51..=0x54 => 0x46,
+        0x86..=0x89 => 0x7b,
+        0xa3..=0xa6 => kind - 0xa3 + 0x8b,
+        0xbf..=0xc2 => kind - 0xbf + 0xa7,
+        0xce..=0xd1 => 0xc3,
+        0xcc | 0xcd | 0xd8 | 0xdb | 0xdd | 0xdf | 0xe0 => 0xfe,
+        0xe2..=0xe6 | 0xe9 | 0xeb | 0xed | 0xee | 0xf0..=0xfb => 0xfe,
+        _ => kind,
+    }
 }
 
 #[cfg(test)]
@@ -38,5 +53,13 @@ mod tests {
             assert!(is_valid(kind) && is_compressed(kind), "{kind:#x}");
         }
         assert!(!is_valid(0xff) && !is_compressed(0xff));
+    }
+
+    #[test]
+    fn what_is_not_compressed_any_more_is_a_valid_kind() {
+        for kind in (0..=u8::MAX).filter(|kind| is_compressed(*kind)) {
+            let plain = uncompressed(kind);
+            assert!(is_valid(kind) && is_valid(plain) && !is_compressed(plain));
+        }
     }
 }

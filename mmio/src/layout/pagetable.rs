@@ -8,6 +8,8 @@
 //! `gf100_vmm_desc_17_12`, `gf100_vmm_desc_17_17`, `gf100_vmm_desc_16_12`; ENV
 //! `rnndb/memory/gf100_vm.xml`.
 
+use super::kind;
+
 /// Bits of a virtual address.
 pub const VA_BITS: u32 = 40;
 /// Entries of the directory.
@@ -121,9 +123,10 @@ impl Pde {
         Self(entry)
     }
 
-    /// The same tables, which describe as many bytes as those of `other`.
-    pub const fn with_span_of(self, other: Self) -> Self {
-        Self(self.0 & !0xc | other.0 & 0xc)
+    /// The same tables, which describe `bytes` at most: 16 MiB to 128 MiB, a power of two.
+    pub const fn with_span(self, bytes: u64) -> Self {
+        let halvings = PDE_SHIFT.saturating_sub(bytes.trailing_zeros()) as u64;
+        Self(self.0 & !0xc | (halvings & 3) << 2)
     }
 
     const fn target(aperture: Aperture) -> u64 {
@@ -142,6 +145,8 @@ pub struct Pte(pub u64);
 impl Pte {
     /// Bits of the address field: 28 bits of 4 KiB pages.
     const ADDRESS: u64 = 0xffff_fff0;
+    /// Bits of the compression tag.
+    const TAG: u64 = 0x1_ffff << 44;
 
     /// The page exists.
     pub const fn valid(self) -> bool {
@@ -180,7 +185,7 @@ impl Pte {
 
     /// Compression tag.
     pub const fn tag(self) -> u32 {
-        (self.0 >> 44) as u32 & 0x1_ffff
+        ((self.0 & Self::TAG) >> 44) as u32
     }
 
     /// A valid entry for `address` in `aperture`, kind 0.
@@ -196,6 +201,14 @@ impl Pte {
     /// The same page with a storage kind.
     pub const fn with_kind(self, kind: u8) -> Self {
         Self(self.0 & !(0xff << 36) | (kind as u64) << 36)
+    }
+
+    /// The same page without compression: no tag, and the kind that is arranged alike.
+    pub const fn uncompressed(self) -> Self {
+        match kind::uncompressed(self.kind()) {
+            kind if kind == self.kind() => self,
+            kind => Self(self.0 & !Self::TAG).with_kind(kind),
+        }
     }
 
     /// The same attributes for a page elsewhere.
@@ -303,9 +316,11 @@ mod tests {
             prop_assert_eq!(entry.large(), large);
             prop_assert_eq!(entry.small(), small);
             prop_assert_eq!(entry.span(), 128 << 20);
-            let short = entry.with_span_of(Pde(0x8));
-            prop_assert_eq!((short.large(), short.small()), (large, small));
-            prop_assert_eq!(short.span(), 32 << 20);
+            for span in [16 << 20, 32 << 20, 64 << 20, 128 << 20] {
+                let short = entry.with_span(span);
+                prop_assert_eq!((short.large(), short.small()), (large, small));
+                prop_assert_eq!(short.span(), span);
+            }
         }
 
         #[test]
@@ -317,6 +332,10 @@ mod tests {
             prop_assert_eq!(entry.kind(), kind);
             prop_assert!(entry.with_read_only().read_only());
             prop_assert_eq!(entry.with_address(0x5000).address(), 0x5000);
+            let plain = Pte(entry.0 | 0x1_5aa5 << 44).uncompressed();
+            prop_assert_eq!(plain.kind(), kind::uncompressed(kind));
+            prop_assert_eq!((plain.aperture(), plain.address()), (Some(at), page << 12));
+            prop_assert_eq!(plain.tag() == 0, kind::is_compressed(kind));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use bitflags::bitflags;
 
+use crate::layout::pagetable::Geometry;
 use crate::register::registers;
 
 bitflags! {
@@ -21,10 +22,22 @@ bitflags! {
     }
 }
 
+/// `MMU_CTRL`: large pages are of 64 KiB.
+///
+/// Source: K61 `nvkm/subdev/fb/gf100.c gf100_fb_init_page`.
+pub const LARGE_64K: u32 = 1 << 0;
 /// `MMU_CTRL`: free flush slots.
 pub const FLUSH_SLOTS: u32 = 0x00ff_0000;
 /// `MMU_CTRL`: flushes have been queued, and are done when the queue is.
 pub const FLUSH_DONE: u32 = 1 << 15;
+
+/// The size of large pages that a value of `MMU_CTRL` sets.
+pub const fn geometry(mmu_ctrl: u32) -> Geometry {
+    match mmu_ctrl & LARGE_64K {
+        0 => Geometry::Large128K,
+        _ => Geometry::Large64K,
+    }
+}
 
 registers! { Pfb, "PFB";
     /// Where the card flushes writes to system memory: DMA address >> 8.

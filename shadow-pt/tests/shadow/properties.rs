@@ -41,6 +41,8 @@ enum Step {
     Sync(Algorithm),
     /// Ends the address space, and begins another one with the same directory.
     Again,
+    /// Sets the other size of large pages.
+    Flip,
 }
 
 /// Pages around the ends of the VM's memory and of its hole, and any.
@@ -94,6 +96,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..PAGES, value()).prop_map(|(page, value)| Step::Fill { page, value }),
         3 => algorithm().prop_map(Step::Sync),
         1 => Just(Step::Again),
+        1 => Just(Step::Flip),
     ]
 }
 
@@ -133,7 +136,7 @@ fn apply(rig: &mut Rig, directory: GuestAddress, step: &Step) {
                 );
             }
         }
-        Step::Sync(_) | Step::Again => (),
+        Step::Sync(_) | Step::Again | Step::Flip => (),
     }
 }
 
@@ -182,6 +185,12 @@ proptest! {
                     let retired = shadow.close(&mut rig.pool);
                     rig.pool.release(retired);
                     shadow = rig.shadow(at);
+                }
+                Step::Flip => {
+                    rig.geometry = match rig.geometry {
+                        Geometry::Large128K => Geometry::Large64K,
+                        Geometry::Large64K => Geometry::Large128K,
+                    };
                 }
                 _ => {}
             }

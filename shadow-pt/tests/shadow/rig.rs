@@ -17,7 +17,7 @@ pub const IOVA_BASE: u64 = 1 << 32;
 /// Where the card has the VM's shadow tables, and how much of it.
 pub const POOL_BASE: u64 = 128 << 20;
 /// The VM's quota.
-pub const POOL: u64 = 4 << 20;
+pub const POOL: u64 = 8 << 20;
 
 /// What is in the memories.
 pub struct Memories {
@@ -87,6 +87,7 @@ pub struct Rig {
     pub policy: Translation,
     pub pool: TablePool,
     pub tracker: Box<dyn WriteTracker>,
+    /// What the guest set.
     pub geometry: Geometry,
 }
 
@@ -131,6 +132,7 @@ impl Rig {
         Vm {
             memory: &mut self.memories,
             policy: &self.policy,
+            geometry: self.geometry,
             pool: &mut self.pool,
             tracker: &*self.tracker,
         }
@@ -156,8 +158,7 @@ impl Rig {
 
     /// The shadow of the directory at `at`.
     pub fn shadow(&mut self, at: GuestAddress) -> Shadow {
-        let geometry = self.geometry;
-        Shadow::new(at, geometry, &mut self.vm()).unwrap()
+        Shadow::new(at, &mut self.vm()).unwrap()
     }
 
     pub fn sync_only(&mut self, shadow: &mut Shadow, algorithm: Algorithm) -> (Report, Retired) {
@@ -177,9 +178,10 @@ impl Rig {
         self.memories.pool[((address - POOL_BASE) / 8) as usize]
     }
 
-    /// What the card finds for `va`: the entry, and log2 of its page's bytes.
+    /// What the card, whose large pages are of 128 KiB, finds for `va`: the entry, and log2 of its
+    /// page's bytes.
     pub fn card_walk(&self, shadow: &Shadow, va: u64) -> Option<(Pte, u32)> {
-        let geometry = self.geometry;
+        let geometry = Geometry::Large128K;
         let pde = Pde(self.card(shadow.directory() + geometry.pde_index(va) * 8));
         if va & ((1 << geometry.pde_shift()) - 1) >= pde.span() {
             return None;

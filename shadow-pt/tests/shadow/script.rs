@@ -1,7 +1,7 @@
 //! Byte scripts: what a fuzzer, or a seed file, writes into a guest's tables.
 //!
-//! Each step is an operation byte and its operands. `fuzz/fuzz_targets` feeds scripts from a
-//! fuzzer, `fuzz.rs` from `fuzz/seeds`.
+//! Each step is an operation byte, whose top bit changes the size of large pages, and its operands.
+//! `fuzz/fuzz_targets` feeds scripts from a fuzzer, `fuzz.rs` from `fuzz/seeds`.
 
 use mmio::layout::pagetable::Geometry;
 use shadow_pt::{Algorithm, GuestAddress, Shadow};
@@ -95,7 +95,14 @@ impl Machine {
     }
 
     fn step(&mut self, script: &mut Bytes<'_>) -> Option<()> {
-        match script.u8()? % 8 {
+        let operation = script.u8()?;
+        if operation & 0x80 != 0 {
+            self.rig.geometry = match self.rig.geometry {
+                Geometry::Large128K => Geometry::Large64K,
+                Geometry::Large64K => Geometry::Large128K,
+            };
+        }
+        match operation % 8 {
             0 => {
                 let at = self.directory.offset(script.u16()? * 8);
                 let pde = script.pointer()? | script.pointer()? << 32;

@@ -219,7 +219,115 @@ fn rejected_pages_are_counted() {
 fn a_pool_too_small_for_a_directory_is_an_error() {
     let mut rig = Rig::with_pool(0xf000);
     let at = GuestAddress::Vram(DIRECTORY);
-    assert!(Shadow::new(at, Geometry::default(), &mut rig.vm()).is_err());
+    assert!(Shadow::new(at, &mut rig.vm()).is_err());
+}
+
+/// A guest with large pages of 64 KiB, whose second directory entry has tables of both sizes, with
+/// one page each: at 3 of large ones and at 5 of small ones; in shadow.
+fn machine_64k(algorithm: Algorithm) -> (Rig, Shadow) {
+    let mut rig = Rig {
+        geometry: Geometry::Large64K,
+        ..Rig::default()
+    };
+    let tables = Pde::new(vram(OTHER), vram(TABLE));
+    put(&mut rig, DIRECTORY + 8, tables.0);
+    let large = Pte::new(Aperture::Vram, 0x5_0000).with_kind(0xdb);
+    put(&mut rig, OTHER + 3 * 8, large.0 | 0x123 << 44);
+    put(&mut rig, TABLE + 5 * 8, Pte::new(Aperture::Vram, 0x7000).0);
+    let mut shadow = rig.shadow(GuestAddress::Vram(DIRECTORY));
+    rig.sync(&mut shadow, algorithm);
+    (rig, shadow)
+}
+
+#[test]
+fn a_large_page_of_64_kib_is_sixteen_small_ones_of_the_card() {
+    for algorithm in ALL {
+        let (rig, shadow) = machine_64k(algorithm);
+        for n in 0..16 {
+            let page = Pte::new(Aperture::Vram, VRAM_BASE + 0x5_0000 + (n << 12));
+            let found = rig.card_walk(&shadow, (1 << 26) + 0x3_0000 + (n << 12));
+            // Its kind is one without compression, which small pages do not have.
+            assert_eq!(found, Some((page.with_kind(0xfe), 12)), "{algorithm:?}");
+        }
+        for va in [0x2_f000, 0x4_0000, 0x6000] {
+            assert_eq!(rig.card_walk(&shadow, (1 << 26) + va), None);
+        }
+        let small = Pte::new(Aperture::Vram, VRAM_BASE + 0x7000);
+        let found = rig.card_walk(&shadow, (1 << 26) + 0x5000);
+        assert_eq!(found, Some((small, 12)));
+        assert_eq!(shadow.tables(), 1);
+    }
+}
+
+#[test]
+fn one_changed_large_page_of_64_kib_costs_one_page_read_and_sixteen_entries_written() {
+    let (mut rig, mut shadow) = machine_64k(Algorithm::Incremental);
+    put(&mut rig, OTHER + 9 * 8, Pte::new(Aperture::Vram, 0).0);
+    let report = rig.sync(&mut shadow, Algorithm::Incremental);
+    assert_eq!((report.ptes_scanned, report.ptes_written), (512, 16));
+    let report = rig.sync(&mut shadow, Algorithm::Incremental);
+    assert_eq!((report.words_read, report.words_written), (0, 0));
+}
+
+#[test]
+fn a_large_page_of_64_kib_is_rejected_once() {
+    for algorithm in ALL {
+        let (mut rig, mut shadow) = machine_64k(algorithm);
+        let page = Pte::new(Aperture::Vram, 1 << 38);
+        put(&mut rig, OTHER + 3 * 8, page.0);
+        let rejected = rig.sync(&mut shadow, algorithm).rejected;
+        assert_eq!(rejected.total(), 1, "{algorithm:?}");
+        // What changes beside it is not its affair.
+        put(&mut rig, TABLE + 0x31 * 8, page.0);
+        let rejected = rig.sync(&mut shadow, Algorithm::Incremental).rejected;
+        assert_eq!(rejected.vram_pages, 1, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn a_directory_entry_of_64_mib_comes_and_goes_beside_its_neighbour() {
+    for algorithm in ALL {
+        let (mut rig, mut shadow) = machine_64k(algorithm);
+        let both = rig.pool.used();
+        let page = |rig: &Rig, shadow: &Shadow, va| rig.card_walk(shadow, va).is_some();
+        put(&mut rig, DIRECTORY, Pde::new(None, vram(TABLE)).0);
+        rig.sync(&mut shadow, algorithm);
+        assert!(page(&rig, &shadow, 0x5000) && page(&rig, &shadow, (1 << 26) + 0x5000));
+        assert_eq!((shadow.tables(), rig.pool.used()), (1, both));
+        // Alone, the first one has a table of half the length.
+        put(&mut rig, DIRECTORY + 8, 0);
+        rig.sync(&mut shadow, algorithm);
+        assert!(page(&rig, &shadow, 0x5000) && !page(&rig, &shadow, (1 << 26) + 0x5000));
+        assert_eq!(rig.pool.used(), both - 0x2_0000);
+    }
+}
+
+#[test]
+fn tables_are_read_as_the_guest_set_last() {
+    for algorithm in ALL {
+        let (mut rig, mut shadow) = machine_64k(algorithm);
+        let (directory, used) = (shadow.directory(), rig.pool.used());
+        let walk = |rig: &Rig, shadow: &Shadow, va| rig.card_walk(shadow, va).map(|(_, bits)| bits);
+        rig.geometry = Geometry::Large128K;
+        rig.sync(&mut shadow, algorithm);
+        assert_eq!(walk(&rig, &shadow, (1 << 26) + 0x5000), None);
+        assert_eq!(walk(&rig, &shadow, (1 << 27) + 0x5000), Some(12));
+        assert_eq!(walk(&rig, &shadow, (1 << 27) + 0x6_0000), Some(17));
+
+        // What the guest takes away meanwhile is gone as well.
+        put(&mut rig, DIRECTORY + 8, 0);
+        rig.geometry = Geometry::Large64K;
+        rig.sync(&mut shadow, algorithm);
+        assert_eq!((shadow.tables(), rig.card(directory + 8)), (0, 0));
+        put(
+            &mut rig,
+            DIRECTORY + 8,
+            Pde::new(vram(OTHER), vram(TABLE)).0,
+        );
+        rig.sync(&mut shadow, algorithm);
+        assert_eq!(walk(&rig, &shadow, (1 << 26) + 0x3_1000), Some(12));
+        assert_eq!((shadow.directory(), rig.pool.used()), (directory, used));
+    }
 }
 
 /// All that the card could have seen of one entry during the last sync.

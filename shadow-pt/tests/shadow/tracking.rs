@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use mmio::layout::pagetable::{Aperture, Pde, TablePointer};
+use mmio::layout::pagetable::{Aperture, Geometry, Pde, TablePointer};
 use proptest::prelude::*;
 use shadow_pt::{Algorithm, Guarded, GuestAddress, PageTimes, Patience, Untracked, WriteTracker};
 
@@ -147,8 +147,12 @@ fn apply(guest: &mut Guest, store: Store) {
                 volatile: false,
             };
             let table = (value & 1 == 0).then_some(table);
+            let entry = match value & 2 {
+                0 => Pde::new(None, table),
+                _ => Pde::new(table, None),
+            };
             // The shortest span, so that a table is a few pages long.
-            (DIRECTORY + slot * 8, Pde::new(None, table).0 | 3 << 2)
+            (DIRECTORY + slot * 8, entry.with_span(16 << 20).0)
         }
     };
     guest.store(address, entry, window);
@@ -167,8 +171,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn no_way_misses_a_store(way in way(), steps in proptest::collection::vec(step(), 1..80)) {
+    fn no_way_misses_a_store(
+        way in way(),
+        wide in any::<bool>(),
+        steps in proptest::collection::vec(step(), 1..80),
+    ) {
         let mut guest = Guest::new(way);
+        if wide {
+            guest.rig.geometry = Geometry::Large64K;
+        }
         let mut shadow = guest.rig.shadow(GuestAddress::Vram(DIRECTORY));
         for step in steps.iter().chain([&Step::Flush(Vec::new())]) {
             match step {

@@ -7,8 +7,12 @@ use crate::{Outcome, Step};
 
 /// How often.
 const CYCLES: u32 = 4;
-/// The step behind the cycles.
+/// The steps behind the cycles.
 const LAST: &str = "last";
+const WIDE: &str = "large-64k";
+
+/// Loads the driver so that it sets large pages of 64 KiB, not of 128 KiB.
+pub const LOAD_64K: &str = "modprobe nouveau config=NvFbBigPage=16";
 
 /// Every time round, the driver copies, goes and comes back.
 pub fn run(context: &Context<'_>) -> Result<String> {
@@ -17,7 +21,8 @@ pub fn run(context: &Context<'_>) -> Result<String> {
     verdict(&outcome, CYCLES)
 }
 
-/// The steps of so many `cycles`, behind which the driver copies once more.
+/// The steps of so many `cycles`, behind which the driver copies once more, and then with large pages
+/// of another size.
 ///
 /// Among what it does is to move a buffer, without which 6.12 cannot leave a GF100 in peace. It
 /// has no copy engine there (see `EXCUSED` of `dmesg.rs`), so the methods that bind its copy object
@@ -36,6 +41,10 @@ pub fn steps(cycles: u32) -> Vec<Step> {
     let all = names(cycles).into_iter();
     all.map(|name| match &name[..] {
         LAST => Step::new(LAST, format!("gputest {cases}")),
+        WIDE => Step::new(
+            WIDE,
+            format!("modprobe -r nouveau && {LOAD_64K} && gputest params/large-pages {cases}"),
+        ),
         cycle => Step::new(cycle, script.clone()),
     })
     .collect()
@@ -55,5 +64,5 @@ pub fn verdict(outcome: &Outcome, cycles: u32) -> Result<String> {
 
 fn names(cycles: u32) -> Vec<String> {
     let cycles = (1..=cycles).map(|n| format!("cycle-{n}"));
-    cycles.chain([LAST.to_owned()]).collect()
+    cycles.chain([LAST, WIDE].map(str::to_owned)).collect()
 }

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{Context, gputest, quiet};
+use super::{Context, gputest, quiet, reload};
 use crate::{Card, Machine, Running, Step, session::POLL};
 
 /// Memory of each virtual GPU.
@@ -126,8 +126,9 @@ pub fn card(context: &Context<'_>) -> Result<Card> {
     context.card(VRAM_MIB, 2, &[&options[..], &bars].concat())
 }
 
-/// While one guest works, another one boots, uses the card, unloads and loads its driver, causes
-/// faults, and loses its power in the middle of copies; a third one takes its place.
+/// While one guest works, another one boots, uses the card, unloads its driver and loads it with large
+/// pages of another size, causes faults, and loses its power in the middle of copies; a third one
+/// takes its place.
 pub fn run(context: &Context<'_>) -> Result<String> {
     let card = card(context)?;
     let worker = context.machine(&card, 0, vec![Step::new("work", WORK)], SECONDS)?;
@@ -137,7 +138,11 @@ pub fn run(context: &Context<'_>) -> Result<String> {
     let steps = vec![
         Step::new(
             "reload",
-            "gputest copy/kernel-moves copy/within-vram && modprobe -r nouveau && modprobe nouveau",
+            format!(
+                "gputest copy/kernel-moves copy/within-vram && modprobe -r nouveau && {} && \
+                 gputest params/large-pages",
+                reload::LOAD_64K
+            ),
         ),
         Step::new(
             "faults",

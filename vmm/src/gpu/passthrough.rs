@@ -12,7 +12,6 @@ use std::sync::Arc;
 use gf100::Card;
 use gf100::memory::Vram;
 use gpu_model::{Mapper, Piece};
-use mmio::layout::pagetable::Geometry;
 use mmio::layout::{instance, userd};
 use mmio::regs::{PRAMIN, pbus, pfb, pfifo};
 use mmio::{Bar, RegId};
@@ -90,10 +89,11 @@ impl WholeCard {
         if hit(pbus::BAR0_WINDOW) {
             self.mapper.remap(Bar::Bar0, &self.pramin());
         }
-        if hit(pbus::BAR1_BLOCK) || hit(pfb::VM_FLUSH) || hit(pfifo::BAR1_BASE) {
+        let flushed = hit(pfb::VM_FLUSH) || hit(pfb::MMU_CTRL);
+        if flushed || hit(pbus::BAR1_BLOCK) || hit(pfifo::BAR1_BASE) {
             self.mapper.remap(Bar::Bar1, &self.aperture(Bar::Bar1));
         }
-        if hit(pbus::BAR2_BLOCK) || hit(pfb::VM_FLUSH) {
+        if flushed || hit(pbus::BAR2_BLOCK) {
             self.mapper.remap(Bar::Bar3, &self.aperture(Bar::Bar3));
         }
     }
@@ -131,7 +131,8 @@ impl WholeCard {
             let block = u64::from(control & PAGE) << 12;
             let base = vram.load(block + instance::PAGE_DIR_BASE);
             let limit = vram.load(block + instance::ADDR_LIMIT);
-            if let Some(space) = AddressSpace::new(base, limit, Geometry::Large128K) {
+            let geometry = pfb::geometry(self.register(pfb::MMU_CTRL));
+            if let Some(space) = AddressSpace::new(base, limit, geometry) {
                 space.runs(&mut Tables(vram), &self.everything, 0, size, |run| {
                     if let GuestAddress::Vram(vram) = run.at {
                         pieces.push(Piece {

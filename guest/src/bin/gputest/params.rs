@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use guest::methods::class;
-use guest::{Buffer, Channel, Domain, Param};
+use guest::{Buffer, Channel, Domain, Param, bar};
 
 use crate::case::{Case, Context, skip};
 
@@ -38,6 +38,12 @@ pub const CASES: &[Case] = &[
         run: graph_units,
     },
     Case {
+        name: "large-pages",
+        about: "large pages have the size that the driver was told, or 128 KiB",
+        seconds: 20,
+        run: large_pages,
+    },
+    Case {
         name: "unknown-parameter",
         about: "a parameter that does not exist is refused",
         seconds: 20,
@@ -48,6 +54,9 @@ pub const CASES: &[Case] = &[
 /// Chipset number of GF100 in its boot register.
 const GF100: u64 = 0xc0;
 const NVIDIA: u64 = 0x10de;
+/// What the driver was told, and the part of it that asks for large pages of 64 KiB.
+const CONFIG: &str = "/sys/module/nouveau/parameters/config";
+const BIG_PAGE_64K: &str = "NvFbBigPage=16";
 /// A number that no kernel uses.
 const NO_PARAMETER: u64 = 0x7fff;
 
@@ -131,6 +140,20 @@ fn graph_units(context: &Context) -> Result<()> {
     let (gpcs, tpcs) = (units & 0xff, units >> 8 & 0xffff);
     ensure!((1..=4).contains(&gpcs), "{gpcs} GPCs");
     ensure!((gpcs..=16).contains(&tpcs), "{tpcs} TPCs in {gpcs} GPCs");
+    Ok(())
+}
+
+fn large_pages(context: &Context) -> Result<()> {
+    let device = context.open()?;
+    let (Ok(config), Ok(_)) = (std::fs::read_to_string(CONFIG), device.sysfs()) else {
+        return Err(skip("There is no driver in this kernel"));
+    };
+    let told = match config.contains(BIG_PAGE_64K) {
+        true => 64 << 10,
+        false => 128 << 10,
+    };
+    let found = bar::large_page(&device)?;
+    ensure!(found == told, "{found} bytes, not {told}");
     Ok(())
 }
 
