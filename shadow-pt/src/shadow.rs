@@ -436,7 +436,8 @@ impl Shadow {
         for (start, &entry) in (0..).step_by(covered).zip(entries) {
             let entry = Pde(entry);
             let span = entry.span().min(covered as u64);
-            for (pointer, shift) in [(entry.large(), large_shift), (entry.small(), SMALL_SHIFT)] {
+            // A large page hides small ones.
+            for (pointer, shift) in [(entry.small(), SMALL_SHIFT), (entry.large(), large_shift)] {
                 let Some(pointer) = pointer else { continue };
                 let source = Source {
                     at: GuestAddress::new(pointer.aperture, pointer.address),

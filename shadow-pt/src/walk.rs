@@ -85,8 +85,8 @@ impl AddressSpace {
     /// Translates `va` by the guest's tables as they are now.
     ///
     /// As on the card with the shadow: an entry out of the VM's memory, or in a table there, is
-    /// invalid, and of a directory entry with both tables the small page counts if it is valid,
-    /// else the large.
+    /// invalid, and of a directory entry with both tables the large page counts if it is valid,
+    /// else the small.
     ///
     /// # Errors
     ///
@@ -105,12 +105,12 @@ impl AddressSpace {
             .map(Pde)
             .ok_or(WalkError::NoTable)?;
         let sides = [
-            (pde.small(), geometry.small_index(va), SMALL_SHIFT),
             (
                 pde.large(),
                 geometry.large_index(va),
                 geometry.large_shift(),
             ),
+            (pde.small(), geometry.small_index(va), SMALL_SHIFT),
         ];
         if sides.iter().all(|(table, ..)| table.is_none()) {
             return Err(WalkError::NoTable);
@@ -183,8 +183,8 @@ impl AddressSpace {
         while va < range.end {
             let next = (va & !((1 << SMALL_SHIFT) - 1)) + (1 << SMALL_SHIFT);
             let candidates = [
-                (&mut small, self.geometry.small_index(va), SMALL_SHIFT),
                 (&mut large, self.geometry.large_index(va), large_shift),
+                (&mut small, self.geometry.small_index(va), SMALL_SHIFT),
             ];
             for (chunk, index, shift) in candidates {
                 let pte = chunk.entry(memory, policy, index);

@@ -63,7 +63,8 @@ impl Space {
 
     /// Translates `va`, from tables as they are in memory now.
     ///
-    /// Of a directory entry with both tables the small page counts if it is valid, else the large.
+    /// Of a directory entry with both tables the large page counts if it is valid, else the small:
+    /// see [`Pde`].
     ///
     /// # Errors
     ///
@@ -119,10 +120,10 @@ impl Space {
             };
             Ok(Some(Pte(entry(table, index)?)).filter(|pte| pte.valid()))
         };
-        let (pte, shift) = match page(small, geometry.small_index(va))? {
-            Some(pte) => (pte, SMALL_SHIFT),
-            None => match page(large, geometry.large_index(va))? {
-                Some(pte) => (pte, geometry.large_shift()),
+        let (pte, shift) = match page(large, geometry.large_index(va))? {
+            Some(pte) => (pte, geometry.large_shift()),
+            None => match page(small, geometry.small_index(va))? {
+                Some(pte) => (pte, SMALL_SHIFT),
                 None => return Err(fault(FaultReason::PageNotPresent)),
             },
         };
@@ -220,13 +221,13 @@ mod tests {
                 return Err(1);
             }
             let mut found = None;
-            for ((target, table), bits) in [(lpt, self.large_bits), (spt, 12)] {
+            for ((target, table), bits) in [(spt, 12), (lpt, self.large_bits)] {
                 let Some(target) = [None, Some(0), Some(2), Some(3)][target as usize] else {
                     continue;
                 };
                 match self.word(target, table + (inside >> bits) * 8) {
-                    None if bits == 12 => return Err(0xd),
-                    // Only asked when the small page is not there; settled below.
+                    None if bits != 12 => return Err(0xd),
+                    // Only asked when the large page is not there; settled below.
                     None => found = Some(Err(0xd)),
                     Some(pte) if pte & 1 == 1 => found = Some(Ok((pte, bits))),
                     Some(_) => (),

@@ -71,6 +71,13 @@ pub struct TablePointer {
 }
 
 /// A directory entry.
+///
+/// Where both of its tables have a valid entry for an address, that of the large page counts, and the
+/// other one is not looked at.
+///
+/// Source: NVIDIA `open-gpu-kernel-modules`, `kernel-open/nvidia-uvm/uvm_mmu.h unmapped_pte`, of which
+/// the oldest generation, Maxwell, has these tables; of GF100 itself nobody says. Drivers do not make
+/// use of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pde(pub u64);
 

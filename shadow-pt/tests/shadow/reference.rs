@@ -52,7 +52,7 @@ impl Reference<'_> {
         }
         let small = (pde >> 32 & 3, (pde >> 36 & 0xfff_ffff) << 12, 12);
         let large = (pde & 3, (pde >> 4 & 0xfff_ffff) << 12, self.large_bits);
-        [small, large]
+        [large, small]
             .into_iter()
             .find_map(|(target, table, bits)| {
                 // Tables count their targets from 1, pages from 0 without 1.

@@ -187,12 +187,12 @@ impl Rig {
             return None;
         }
         let sides = [
-            (pde.small(), geometry.small_index(va), 12),
             (
                 pde.large(),
                 geometry.large_index(va),
                 geometry.large_shift(),
             ),
+            (pde.small(), geometry.small_index(va), 12),
         ];
         sides.into_iter().find_map(|(table, index, shift)| {
             let pte = Pte(self.card(table?.address + index * 8));
