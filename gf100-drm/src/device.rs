@@ -147,6 +147,8 @@ impl Device {
         device.write(pmc::ENABLE, 0, !0);
         device.start_fifo();
         device.start_graphics();
+        device.start_falcon(falcon::CE0);
+        device.start_falcon(falcon::CE1);
         device.context_size = device.read(pgraph::FECS_SCRATCH, 1).into();
         device.write(pmc::INTR_EN_HOST, 0, 1);
         let device = Arc::new(device);
@@ -198,8 +200,12 @@ impl Device {
         ] {
             self.write(register, 0, !0);
         }
-        let processor = RegId(falcon::FECS + falcon::offset::UC_CTRL);
-        self.write(processor, 0, 2);
+        self.start_falcon(falcon::FECS);
+    }
+
+    /// Starts the falcon at `base`, whose firmware the card has.
+    fn start_falcon(&self, base: u32) {
+        self.write(RegId(base + falcon::offset::UC_CTRL), 0, falcon::START);
     }
 
     /// The card.
@@ -364,8 +370,10 @@ impl Device {
             };
             self.write(pmc::ENABLE, 0, !unit.bits());
             self.write(pmc::ENABLE, 0, !0);
-            if unit == Enable::PGRAPH {
-                self.start_graphics();
+            match engine {
+                4 => self.start_falcon(falcon::CE0),
+                5 => self.start_falcon(falcon::CE1),
+                _ => self.start_graphics(),
             }
         }
         acknowledge();

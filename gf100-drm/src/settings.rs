@@ -3,7 +3,7 @@
 use std::env;
 use std::time::Duration;
 
-use gf100::{Config, sm::Engine};
+use gf100::{Config, Falcons, sm::Engine};
 
 /// MiB of video memory.
 const VRAM: &str = "GF100_VRAM_MIB";
@@ -43,6 +43,8 @@ impl Settings {
     pub fn config(&self) -> Config {
         let mut config = Config::quadro_6000(self.vram);
         config.engine = self.engine.unwrap_or(config.engine);
+        // The driver here brings no firmware.
+        config.falcons = Falcons::Resident;
         config
     }
 }

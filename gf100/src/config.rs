@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mmio::FalconPorts;
+
 use crate::pace::Pace;
 use crate::sm::Engine;
 
@@ -24,6 +26,8 @@ pub struct Config {
     pub partitions: u32,
     /// How programs are executed.
     pub engine: Engine,
+    /// What its falcons have after power-on and reset.
+    pub falcons: Falcons,
     /// What a read costs on the bus, for experiments.
     pub pcie_read: Duration,
     /// What a posted write costs on the bus, for experiments.
@@ -31,6 +35,23 @@ pub struct Config {
     /// Engines take at least so many times as long as those of a Quadro 6000, for experiments; 0: as
     /// long as the host takes.
     pub slow_motion: u32,
+}
+
+/// What the memories of the falcons have after power-on and reset: FECS, GPCCS, the copy engines and
+/// PMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Falcons {
+    /// Nothing, as in hardware: one that is started does nothing until a driver has loaded firmware.
+    Empty,
+    /// Firmware: to start one is all that it takes. For owners that have none to load.
+    Resident,
+}
+
+impl Falcons {
+    /// Whether a falcon that starts at `entry` of its code has any there.
+    pub(crate) fn run(self, memories: &FalconPorts, entry: u32) -> bool {
+        self == Self::Resident || memories.has_code_at(entry)
+    }
 }
 
 impl Config {
@@ -49,6 +70,7 @@ impl Config {
             tpcs: vec![4, 4, 3, 3],
             partitions: partitions.unwrap_or(1),
             engine: Engine::JIT,
+            falcons: Falcons::Empty,
             pcie_read: Duration::ZERO,
             pcie_write: Duration::ZERO,
             slow_motion: 0,

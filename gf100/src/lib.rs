@@ -37,4 +37,4 @@ mod testing;
 
 pub use bus::{Bus, NoInterrupts};
 pub use card::{Card, Error};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Falcons};

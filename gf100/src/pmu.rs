@@ -1,6 +1,6 @@
 //! PPMU: the power management unit, with its firmware's effect instead of its firmware.
 //!
-//! Starting the processor announces the two message rings, which is all that a driver waits for.
+//! Starting the processor, once code was loaded, announces the two message rings, which is all that a driver waits for.
 //! Messages are taken (the get pointer follows the put pointer) and need no answer on this chip:
 //! drivers send some only to change clocks. Source: K61 `nvkm/subdev/pmu/gt215.c`.
 
@@ -13,8 +13,6 @@ use parking_lot::Mutex;
 use crate::block::Block;
 use crate::shared::Shared;
 
-/// Bit of `UC_CTRL` that starts the processor.
-const START: u32 = 1 << 1;
 /// Rings of 0x80 bytes behind the firmware's own data.
 const HOST_TO_PMU_RING: u32 = 0x80 << 16 | 0x500;
 const PMU_TO_HOST_RING: u32 = 0x80 << 16 | 0x580;
@@ -47,9 +45,13 @@ impl Block for Pmu {
         match at.register.id {
             ppmu::HOST_TO_PMU_PUT => registers.write(ppmu::HOST_TO_PMU_GET.offset(), value),
             id => match id.offset() - falcon::PMU {
-                falcon::offset::UC_CTRL if value & START != 0 => {
-                    registers.write(ppmu::HOST_TO_PMU_RING.offset(), HOST_TO_PMU_RING);
-                    registers.write(ppmu::PMU_TO_HOST_RING.offset(), PMU_TO_HOST_RING);
+                falcon::offset::UC_CTRL if value & falcon::START != 0 => {
+                    let entry = registers.read(falcon::PMU + falcon::offset::UC_ENTRY);
+                    let falcons = self.shared.config.falcons;
+                    if falcons.run(&self.falcon.lock(), entry) {
+                        registers.write(ppmu::HOST_TO_PMU_RING.offset(), HOST_TO_PMU_RING);
+                        registers.write(ppmu::PMU_TO_HOST_RING.offset(), PMU_TO_HOST_RING);
+                    }
                 }
                 // DMA of code is instant.
                 falcon::offset::DMACTL => return true,

@@ -1,7 +1,8 @@
 //! The ports through which a CPU reaches a falcon's memories.
 //!
 //! The one behaviour that the card's falcons and the copies in a guest's device model share to the
-//! letter: neither executes what is uploaded here, so all that software sees is memory.
+//! letter: neither executes what is uploaded here, so all that software sees is memory, and whether
+//! there is any code.
 
 use crate::regs::falcon::{AUTO_INCREMENT_READ, AUTO_INCREMENT_WRITE, offset};
 
@@ -17,6 +18,11 @@ pub struct FalconPorts {
 }
 
 impl FalconPorts {
+    /// Whether code was loaded that far that there is some at byte address `entry`.
+    pub fn has_code_at(&self, entry: u32) -> bool {
+        self.code.words.len() > (entry % MEMORY_SIZE / 4) as usize
+    }
+
     /// A load at `at`, from the falcon's base; `None` if no memory port is there.
     pub fn read(&mut self, at: u32) -> Option<u32> {
         match at {
@@ -91,6 +97,17 @@ mod tests {
             .map(|_| falcon.read(offset::DMEM_DATA).unwrap())
             .collect();
         assert_eq!(read, [1, 2, 3, 0]);
+    }
+
+    #[test]
+    fn there_is_code_where_some_was_stored() {
+        let mut falcon = FalconPorts::default();
+        assert!(!falcon.has_code_at(0));
+        falcon.write(offset::DMEM_DATA, 5);
+        assert!(!falcon.has_code_at(0));
+        falcon.write(offset::IMEM_CTRL, AUTO_INCREMENT_WRITE);
+        falcon.write(offset::IMEM_DATA, 0xf5);
+        assert!(falcon.has_code_at(0) && !falcon.has_code_at(4));
     }
 
     #[test]

@@ -27,8 +27,6 @@ use crate::memory::{
 use crate::pace::Pace;
 use crate::shared::Shared;
 
-/// Bit of UC_CTRL that starts the processor.
-const START: u32 = 1 << 1;
 /// CHANNEL_CUR: there is a channel.
 const CHANNEL_VALID: u32 = 1 << 30;
 /// Context words behind the state that hold a paused copy: a mark, the argument of EXEC, progress.
@@ -43,6 +41,8 @@ pub struct CopyEngine {
     number: u32,
     falcon: Mutex<FalconPorts>,
     interrupts: Mutex<Interrupts>,
+    /// The firmware is up: without it nobody takes methods.
+    runs: AtomicBool,
     /// The firmware waits for an acknowledgement.
     waiting: AtomicBool,
     waker: OnceLock<Waker>,
@@ -86,6 +86,7 @@ impl CopyEngine {
             number: number & 1,
             falcon: Mutex::default(),
             interrupts: Mutex::default(),
+            runs: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
             waker: OnceLock::new(),
             resets: AtomicU64::new(0),
@@ -127,12 +128,32 @@ impl CopyEngine {
         };
         self.shared.interrupts.set(line, level);
         drop(interrupts);
-        if was
-            && !waiting
-            && let Some(waker) = self.waker.get()
-        {
+        if was && !waiting {
+            self.wake();
+        }
+    }
+
+    /// Tells PFIFO that methods may be taken again.
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
             waker.wake();
         }
+    }
+
+    /// The firmware comes up, if it is there.
+    fn start(&self) {
+        let entry = self.shared.registers.read(self.base() + offset::UC_ENTRY);
+        if !self.shared.config.falcons.run(&self.falcon.lock(), entry) {
+            return;
+        }
+        // What it does first.
+        self.shared.registers.write(
+            self.base() + offset::INTR_DISPATCH,
+            pce::INTR_DISPATCH_VALUE,
+        );
+        self.change(|interrupts| interrupts.enabled |= pce::INTR_EN_VALUE);
+        self.runs.store(true, Ordering::Release);
+        self.wake();
     }
 
     /// The firmware reports a method that it cannot execute, and waits.
@@ -360,7 +381,7 @@ impl Engine for CopyEngine {
     }
 
     fn stalled(&self) -> bool {
-        self.waiting.load(Ordering::Acquire)
+        self.waiting.load(Ordering::Acquire) || !self.runs.load(Ordering::Acquire)
     }
 }
 
@@ -386,13 +407,8 @@ impl Block for CopyEngine {
                 self.shared.registers.write(register, value);
                 self.change(|_| ());
             }
-            offset::UC_CTRL if value & START != 0 => {
-                // What the firmware does first.
-                self.shared.registers.write(
-                    self.base() + offset::INTR_DISPATCH,
-                    pce::INTR_DISPATCH_VALUE,
-                );
-                self.change(|interrupts| interrupts.enabled |= pce::INTR_EN_VALUE);
+            offset::UC_CTRL if value & falcon::START != 0 => {
+                self.start();
                 return false;
             }
             _ => return self.falcon.lock().write(place, value),
@@ -402,6 +418,7 @@ impl Block for CopyEngine {
 
     fn reset(&self) {
         *self.falcon.lock() = FalconPorts::default();
+        self.runs.store(false, Ordering::Release);
         self.power_on();
         self.resets.fetch_add(1, Ordering::AcqRel);
         self.change(|interrupts| *interrupts = Interrupts::default());

@@ -7,6 +7,7 @@
 //! `nvkm/engine/gr/fuc/hub.fuc`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mmio::FalconPorts;
 use mmio::regs::{falcon, pgraph};
@@ -19,31 +20,14 @@ use super::front::Front;
 use crate::memory::{BusError, Client, Memory, PhysAddr, Privilege};
 use crate::shared::Shared;
 
-/// Bit of `UC_CTRL` that starts the processor.
-const START: u32 = 1 << 1;
-/// Bit of `INTR_SET` by which a context switch is asked for.
-const CHANNEL_SWITCH: u32 = 1 << 8;
-/// Valid bit of the channel registers.
-const VALID: u32 = 1 << 31;
-
 /// Bits of `FECS_SCRATCH[0]`.
 mod ready {
-    /// The built-in firmware is ready, or has done a command.
-    pub const BUILT_IN: u32 = 1 << 31;
+    pub use mmio::regs::pgraph::FECS_READY as BUILT_IN;
+
     /// NVIDIA's firmware is ready, or has done a command.
     pub const EXTERNAL: u32 = 1 << 0;
     /// NVIDIA's firmware has bound a channel.
     pub const BOUND: u32 = 1 << 4;
-}
-
-/// Commands of the built-in firmware.
-///
-/// Source: K61 `nvkm/engine/gr/fuc/hub.fuc main`.
-mod built_in {
-    /// Makes a channel current without loading its context.
-    pub const SET_CHANNEL: u32 = 0x01;
-    /// Saves the current context.
-    pub const SAVE: u32 = 0x02;
 }
 
 /// Commands of NVIDIA's firmware.
@@ -73,6 +57,8 @@ pub struct Fecs {
     front: Arc<Front>,
     hub: Mutex<FalconPorts>,
     gpc: Mutex<FalconPorts>,
+    /// The firmware is up.
+    runs: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -99,6 +85,7 @@ impl Fecs {
             front,
             hub: Mutex::default(),
             gpc: Mutex::default(),
+            runs: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -106,6 +93,11 @@ impl Fecs {
     /// Which firmware's headers contexts have.
     pub fn firmware(&self) -> Firmware {
         self.state.lock().firmware
+    }
+
+    /// Whether the firmware is up: without it nobody switches contexts.
+    pub fn runs(&self) -> bool {
+        self.runs.load(Ordering::Acquire)
     }
 
     /// A load of a falcon's register; `None` if it holds what is in the register file.
@@ -122,8 +114,8 @@ impl Fecs {
             return self.gpc.lock().write(offset - falcon::GPCCS, value);
         }
         match offset - falcon::FECS {
-            falcon::offset::UC_CTRL if value & START != 0 => self.start(),
-            falcon::offset::INTR_SET if value & CHANNEL_SWITCH != 0 => self.switch(),
+            falcon::offset::UC_CTRL if value & falcon::START != 0 => self.start(),
+            falcon::offset::INTR_SET if value & falcon::CHANNEL_SWITCH != 0 => self.switch(),
             offset => return self.hub.lock().write(offset, value),
         }
         true
@@ -139,21 +131,36 @@ impl Fecs {
         self.shared.registers.set(scratch, bits);
     }
 
-    /// The firmware comes up. Which one it is shows later, so it announces itself as both.
+    /// The firmware comes up, if it is there: the hub's starts that of the clusters at 0, and waits
+    /// for it. Which firmware it is shows later, so it announces itself as both.
+    ///
+    /// Source: K61 `nvkm/engine/gr/fuc/hub.fuc init_gpc`.
     fn start(&self) {
+        let entry = self
+            .shared
+            .registers
+            .read(falcon::FECS + falcon::offset::UC_ENTRY);
+        let falcons = self.shared.config.falcons;
+        if !falcons.run(&self.hub.lock(), entry) || !falcons.run(&self.gpc.lock(), 0) {
+            return;
+        }
+        self.runs.store(true, Ordering::Release);
         self.set_scratch(1, context::SIZE);
         self.signal(ready::BUILT_IN | ready::EXTERNAL);
     }
 
     /// The driver gives a command.
     pub fn command(&self, command: u32) {
+        if !self.runs() {
+            return;
+        }
         let data = self.shared.registers.read(pgraph::FECS_WRCMD_DATA.offset());
         match command {
-            built_in::SET_CHANNEL => {
+            pgraph::FECS_SET_CHANNEL => {
                 self.set_channel(data, Firmware::BuiltIn);
                 self.signal(ready::BUILT_IN);
             }
-            built_in::SAVE => {
+            pgraph::FECS_SAVE => {
                 self.save();
                 self.signal(ready::BUILT_IN);
             }
@@ -190,8 +197,11 @@ impl Fecs {
         let mut state = self.state.lock();
         state.firmware = firmware;
         let registers = &self.shared.registers;
-        registers.write(pgraph::FECS_CHAN.offset(), word | VALID);
-        registers.write(pgraph::FECS_CHAN_NEXT.offset(), word | VALID);
+        registers.write(pgraph::FECS_CHAN.offset(), word | pgraph::FECS_CHAN_VALID);
+        registers.write(
+            pgraph::FECS_CHAN_NEXT.offset(),
+            word | pgraph::FECS_CHAN_VALID,
+        );
         state.bound = state.bind(word).is_ok();
     }
 
@@ -211,15 +221,18 @@ impl Fecs {
 
     /// A context switch that the driver asked for: away from the current channel, to the next one.
     fn switch(&self) {
+        if !self.runs() {
+            return;
+        }
         let registers = &self.shared.registers;
         let current = registers.read(pgraph::FECS_CHAN.offset());
         let next = registers.read(pgraph::FECS_CHAN_NEXT.offset());
-        if current & VALID != 0 {
+        if current & pgraph::FECS_CHAN_VALID != 0 {
             self.save();
         }
         let mut state = self.state.lock();
         state.bound = false;
-        if next & VALID != 0 && state.bind(next).is_ok() {
+        if next & pgraph::FECS_CHAN_VALID != 0 && state.bind(next).is_ok() {
             state.bound = true;
             let State {
                 context,
@@ -243,6 +256,7 @@ impl Fecs {
 
     /// Back to power-on state.
     pub fn reset(&self) {
+        self.runs.store(false, Ordering::Release);
         *self.hub.lock() = FalconPorts::default();
         *self.gpc.lock() = FalconPorts::default();
         let mut state = self.state.lock();

@@ -44,8 +44,6 @@ use crate::block::Block;
 use crate::engine::{Calls, ChannelRef, Engine, EngineId, Method, Pause, Stop, Waker};
 use crate::shared::Shared;
 
-/// Bit of `FE_PWR_MODE` that stays up until a change has taken effect.
-const PWR_MODE_PENDING: u32 = 1 << 4;
 /// Valid bit of `FE_MTHD`.
 const MTHD_GO: u32 = 1 << 31;
 
@@ -146,7 +144,8 @@ impl Block for Pgraph {
             | pgraph::SHADER_TRAP
             | pgraph::CCACHE_TRAP => self.set_unit_trap(at.register.id, value),
             pgraph::FE_PWR_MODE => {
-                file.write(pgraph::FE_PWR_MODE.offset(), value & !PWR_MODE_PENDING);
+                let value = value & !pgraph::PWR_MODE_PENDING;
+                file.write(pgraph::FE_PWR_MODE.offset(), value);
             }
             pgraph::FE_MTHD => self.host_method(value),
             pgraph::FECS_WRCMD_CMD => self.fecs.command(value),
@@ -159,7 +158,14 @@ impl Block for Pgraph {
             pgraph::FECS_INTR_UP_ACK => {
                 file.clear(pgraph::FECS_INTR_UP.offset(), value);
             }
-            RegId(first) if is_falcon(first) => return self.fecs.write(first, value),
+            RegId(first) if is_falcon(first) => {
+                let ran = self.fecs.runs();
+                let done = self.fecs.write(first, value);
+                if self.fecs.runs() != ran {
+                    self.wake();
+                }
+                return done;
+            }
             RegId(first) if first == tpc::sibling(first, tpc::MP_WARP_ERROR) => {
                 file.write(offset, value);
                 self.front.update_mp_trap(offset);
@@ -233,6 +239,6 @@ impl Engine for Pgraph {
     }
 
     fn stalled(&self) -> bool {
-        self.front.stalled()
+        self.front.stalled() || !self.fecs.runs()
     }
 }

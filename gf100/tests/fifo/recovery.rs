@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use mmio::RegId;
 use mmio::layout::pushbuffer::IbEntry;
 use mmio::layout::{instance, userd};
+use mmio::regs::falcon::{self, offset};
 use mmio::regs::pfifo::{self, EngState, Intr, PbdmaIntr};
 use mmio::regs::pmc::{self, Enable};
 
@@ -159,6 +161,35 @@ fn an_engine_that_does_not_switch_in_time_is_reported() {
         });
         channel.finish(&rig);
     }
+}
+
+#[test]
+fn a_copy_waits_until_the_engine_has_firmware() {
+    let mut rig = Rig::empty();
+    let (mut first, mut second) = (rig.channel(1), rig.channel(2));
+    let want = rig.pattern(0, 4096);
+    let mut words = bind_copy(4, 0);
+    words.extend(copy(4, 0x10_0000, 0, 4096, 1));
+    first.push(&rig, &words);
+    std::thread::sleep(Duration::from_millis(5));
+    assert_ne!(rig.bytes(0x10_0000, 4096), want);
+
+    // It can be taken away, as one that hangs.
+    rig.reset_unit(Enable::PFIFO);
+    rig.start();
+    rig.set_runlist(&[]);
+    rig.bind(&second);
+    rig.set_runlist(&[2]);
+    second.push(&rig, &words);
+    for (place, value) in [
+        (offset::IMEM_CTRL, falcon::AUTO_INCREMENT_WRITE),
+        (offset::IMEM_DATA, 0x00f8_04bd),
+        (offset::UC_CTRL, falcon::START),
+    ] {
+        rig.write(RegId(falcon::CE0 + place), 0, value);
+    }
+    second.finish(&rig);
+    assert_eq!(rig.bytes(0x10_0000, 4096), want);
 }
 
 #[test]

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use gf100::memory::{PhysAddr, Tables};
-use gf100::{Bus, Card, Config};
+use gf100::{Bus, Card, Config, Falcons};
 use mmio::layout::pushbuffer::{Header, IbEntry, Mode, method};
 use mmio::layout::{instance, userd};
 use mmio::regs::pmc::Enable;
-use mmio::regs::{pfifo, pmc};
+use mmio::regs::{falcon, pfifo, pmc};
 use mmio::{Bar, RegId};
 
 /// Video memory of the card.
@@ -84,18 +84,30 @@ pub struct Channel {
 }
 
 impl Rig {
-    /// A card with PFIFO set up as nouveau does it.
+    /// A card with PFIFO set up as nouveau does it, and engines whose firmware is up.
     pub fn new() -> Self {
         Self::slow(0)
     }
 
+    /// One whose engines wait for their firmware.
+    pub fn empty() -> Self {
+        Self::with(Config {
+            falcons: Falcons::Empty,
+            ..Config::quadro_6000(VRAM)
+        })
+    }
+
     /// One whose engines are so much slower than a Quadro 6000's.
     pub fn slow(slow_motion: u32) -> Self {
-        let line = Arc::new(Line::default());
-        let config = Config {
+        Self::with(Config {
             slow_motion,
+            falcons: Falcons::Resident,
             ..Config::quadro_6000(VRAM)
-        };
+        })
+    }
+
+    fn with(config: Config) -> Self {
+        let line = Arc::new(Line::default());
         let card = Card::new(config, line.clone()).unwrap();
         let rig = Self {
             card,
@@ -106,7 +118,7 @@ impl Rig {
         rig
     }
 
-    /// Initialises PFIFO.
+    /// Initialises PFIFO, and starts the engines.
     pub fn start(&self) {
         self.write(pmc::ENABLE, 0, !0);
         self.write(pmc::INTR_EN_HOST, 0, 1);
@@ -123,6 +135,14 @@ impl Rig {
         self.write(pfifo::INTR, 0, !0);
         self.write(pfifo::INTR_EN, 0, 0x7fff_ffff);
         self.write(pfifo::ENGINE_INTR_EN, 0, 1);
+        self.start_engines();
+    }
+
+    /// Starts the falcons of all engines.
+    pub fn start_engines(&self) {
+        for base in [falcon::FECS, falcon::CE0, falcon::CE1] {
+            self.write(RegId(base + falcon::offset::UC_CTRL), 0, falcon::START);
+        }
     }
 
     /// Loads element `index` of a register.
@@ -238,10 +258,11 @@ impl Rig {
         self.wait("the kick", || self.read(pfifo::KICK, 0) == u32::from(chid));
     }
 
-    /// Toggles an enable bit.
+    /// Toggles an enable bit, and starts what that stopped.
     pub fn reset_unit(&self, unit: Enable) {
         self.write(pmc::ENABLE, 0, !unit.bits());
         self.write(pmc::ENABLE, 0, !0);
+        self.start_engines();
     }
 
     /// The word at `offset` of the shared memory.

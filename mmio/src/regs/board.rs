@@ -24,6 +24,9 @@ macro_rules! stores {
     };
 }
 
+/// `DEVINIT_STATUS`: initialisation scripts have run.
+pub const DEVINIT_DONE: u32 = 1 << 1;
+
 registers! { Pfuse, "PFUSE";
     /// Largest number of GPCs.
     GPC_COUNT = 0x022430, Ro, "K61 nvkm/engine/pm/gf100.c gf100_pm_new_";
@@ -38,8 +41,8 @@ registers! { Pfuse, "PFUSE";
     DISABLED_GPCS = 0x022504, Ro, "K61 nvkm/engine/pm/gf100.c gf100_pm_new_";
     /// Fused-off memory partitions.
     DISABLED_FBPS = 0x022554, Ro, "K61 nvkm/subdev/fb/ramgf100.c gf100_ram_ctor";
-    /// Bit 1: initialisation scripts have run.
-    DEVINIT_STATUS = 0x02240c, Ro, reset = 0x2,
+    /// Whether initialisation scripts have run.
+    DEVINIT_STATUS = 0x02240c, Ro, reset = DEVINIT_DONE,
         "K61 nvkm/subdev/devinit/gf100.c gf100_devinit_preinit";
     /// Access to the fuses.
     FUSE_ACCESS = 0x022400, Rw, "K61 nvkm/subdev/fuse/gf100.c gf100_fuse_read";

@@ -27,6 +27,17 @@ pub const AUTO_INCREMENT_WRITE: u32 = 1 << 24;
 /// Bit of a memory port's control: a load moves the port on.
 pub const AUTO_INCREMENT_READ: u32 = 1 << 25;
 
+/// Bit of [`offset::UC_CTRL`] that starts the processor.
+pub const START: u32 = 1 << 1;
+/// Bits of [`offset::FIFO_CTRL`]: methods and channel switches reach the falcon.
+///
+/// Source: K61 `nvkm/engine/falcon.c nvkm_falcon_init`.
+pub const FIFO_CTRL_ENABLE: u32 = 3;
+/// Bit of [`offset::INTR_SET`] of FECS by which a context switch is asked for.
+///
+/// Source: K61 `nvkm/engine/gr/ctxgf100.c gf100_grctx_generate`.
+pub const CHANNEL_SWITCH: u32 = 1 << 8;
+
 /// Places of the registers, from the base of their falcon.
 pub mod offset {
     /// Raises interrupts from outside.
@@ -57,6 +68,10 @@ pub mod offset {
     pub const UC_CAPS: u32 = 0x108;
     /// DMA of code and data; busy in bits 1-2.
     pub const DMACTL: u32 = 0x10c;
+    /// First register of DMA of code and data: where from, where to, how much.
+    pub const DMA_BASE: u32 = 0x110;
+    /// Bytes of those registers.
+    pub const DMA_SIZE: u32 = 0x10;
     /// Version in bits 0-3, security in bits 4-5.
     pub const UC_CAPS2: u32 = 0x12c;
     /// Code memory port: byte address, auto-increment on write (bit 24) and read (bit 25).

@@ -6,6 +6,7 @@
 
 use bitflags::bitflags;
 
+use crate::RegId;
 use crate::register::registers;
 
 bitflags! {
@@ -92,6 +93,54 @@ pub const TPC_STRIDE: u32 = 0x800;
 pub const TRAP_RESET: u32 = 1 << 31;
 /// Lets a unit trap.
 pub const TRAP_ENABLE: u32 = 1 << 30;
+
+/// Commands of the context switcher's built-in firmware: makes the channel of `FECS_WRCMD_DATA` current
+/// without loading its context.
+///
+/// Source: K61 `nvkm/engine/gr/fuc/hub.fuc main`.
+pub const FECS_SET_CHANNEL: u32 = 0x01;
+/// Saves the current channel's context.
+pub const FECS_SAVE: u32 = 0x02;
+/// The built-in firmware is ready, or has done a command: `FECS_SCRATCH[0]`.
+pub const FECS_READY: u32 = 1 << 31;
+/// There is a channel: `FECS_CHAN` and `FECS_CHAN_NEXT`.
+pub const FECS_CHAN_VALID: u32 = 1 << 31;
+/// `FE_PWR_MODE`: the change has not taken effect.
+pub const PWR_MODE_PENDING: u32 = 1 << 4;
+/// `STATUS`: an internal command is executed.
+pub const STATUS_ICMD: u32 = 1 << 2;
+/// `FE_STATUS`: the front end is busy.
+pub const FE_BUSY: u32 = 1 << 0;
+/// The internal command that is done when PGRAPH is idle, in bits 0-15 of `ICMD_CMD`.
+///
+/// Source: K61 `nvkm/engine/gr/gf100.c gf100_gr_icmd`.
+pub const ICMD_GO_IDLE: u32 = 0xe100;
+
+/// Registers with addresses of memory, which do nothing here but store: where the GPCs' MMU makes
+/// stores, and loads, that it turns away, >> 8.
+///
+/// Source: K61 `nvkm/engine/gr/gf100.c gf100_gr_init_gpc_mmu`.
+pub const GPC_MMU_DEBUG_WR: RegId = RegId(0x4188b4);
+/// Likewise, for loads.
+pub const GPC_MMU_DEBUG_RD: RegId = RegId(0x4188b8);
+/// The buffer of bundles, >> 8, in the hub and in the GPCs.
+///
+/// Source: K61 `nvkm/engine/gr/ctxgf100.c gf100_grctx_generate_bundle`.
+pub const BUNDLE_HUB: RegId = RegId(0x408004);
+/// Likewise, in the GPCs.
+pub const BUNDLE_GPC: RegId = RegId(0x418808);
+/// The pool of pages, >> 8, in the hub.
+///
+/// Source: K61 `nvkm/engine/gr/ctxgf100.c gf100_grctx_generate_pagepool`.
+pub const PAGEPOOL_HUB: RegId = RegId(0x40800c);
+/// Likewise, in the TPCs.
+pub const PAGEPOOL_TPC: RegId = RegId(0x419004);
+/// The buffer of attributes, >> 12, in the GPCs; flags above.
+///
+/// Source: K61 `nvkm/engine/gr/ctxgf100.c gf100_grctx_generate_attrib`.
+pub const ATTRIBUTES_GPC: RegId = RegId(0x418810);
+/// Likewise, in the TPCs.
+pub const ATTRIBUTES_TPC: RegId = RegId(0x419848);
 
 /// First bit of `GPC_TRAP` that is a TPC's.
 pub const GPC_TRAP_TPC_SHIFT: u32 = 16;

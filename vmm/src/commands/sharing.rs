@@ -266,7 +266,11 @@ impl Options {
         let vgpus = u16::try_from(machines.len()).context("Too many virtual GPUs")?;
         let vram = Layout::vram_for(vgpus, self.vram.bytes(), TABLES);
         let vram = vram.next_multiple_of(6 * VRAM_UNIT);
-        let config = self.cost.quadro_6000(vram);
+        let config = gf100::Config {
+            // Nobody has to load firmware.
+            falcons: gf100::Falcons::Resident,
+            ..self.cost.quadro_6000(vram)
+        };
         let card = SoftCard::new(config).context("Cannot build the card")?;
         self.share(Arc::new(card), vram, machines)
     }

@@ -40,13 +40,23 @@ impl Device for Bars {
     }
 }
 
-fn vram_of_all(count: u16) -> u64 {
+/// Video memory of a card for so many.
+pub fn vram_of_all(count: u16) -> u64 {
     Layout::vram_for(count, EACH, TABLES).next_multiple_of(6 << 20)
 }
 
 /// A card for `count` machines.
 pub fn soft_card(count: u16) -> Arc<dyn Card> {
-    Arc::new(SoftCard::new(gf100::Config::quadro_6000(vram_of_all(count))).unwrap())
+    soft_card_with(count, gf100::Falcons::Resident)
+}
+
+/// Likewise, with what is said in its falcons.
+pub fn soft_card_with(count: u16, falcons: gf100::Falcons) -> Arc<dyn Card> {
+    let config = gf100::Config {
+        falcons,
+        ..gf100::Config::quadro_6000(vram_of_all(count))
+    };
+    Arc::new(SoftCard::new(config).unwrap())
 }
 
 /// The machines.

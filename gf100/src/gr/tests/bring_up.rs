@@ -1,6 +1,7 @@
 //! From power-on to a channel with its context.
 
 use super::*;
+use crate::config::Falcons;
 
 #[test]
 fn the_board_shows_its_units() {
@@ -24,6 +25,26 @@ fn starting_the_firmware_announces_the_context_size() {
     rig.write(0x409100, 2);
     assert_ne!(rig.read(0x409800) & 1 << 31, 0);
     assert_eq!(rig.read(0x409804), context::SIZE);
+}
+
+#[test]
+fn the_firmware_comes_up_once_that_of_hub_and_clusters_is_loaded() {
+    let rig = Rig::with(testing::shared_with(Falcons::Empty));
+    assert!(rig.pgraph.stalled());
+    for base in [falcon::FECS, falcon::GPCCS] {
+        rig.write(0x409100, 2);
+        rig.write(0x409500, 1 << 31);
+        rig.write(0x409504, 1);
+        assert_eq!(rig.read(0x409800), 0);
+        rig.write(base + 0x180, 0x0100_0000);
+        rig.write(base + 0x184, 0x0089_04bd);
+    }
+    rig.write(0x409100, 2);
+    assert_ne!(rig.read(0x409800) & 1 << 31, 0);
+    assert!(!rig.pgraph.stalled());
+    rig.pgraph.reset();
+    rig.write(0x409100, 2);
+    assert_eq!(rig.read(0x409800), 0);
 }
 
 #[test]

@@ -39,7 +39,10 @@ struct Rig {
 impl Rig {
     /// A PGRAPH that takes methods.
     fn new() -> Self {
-        let shared = testing::shared();
+        Self::with(testing::shared())
+    }
+
+    fn with(shared: Arc<Shared>) -> Self {
         let rig = Self {
             pgraph: Pgraph::new(shared.clone()),
             shared,
@@ -115,6 +118,7 @@ impl Rig {
 
     /// A current channel with M2MF on subchannel 2 and 3D on 0.
     fn current(&self) -> ChannelRef {
+        self.write(0x409100, 2);
         let channel = self.channel(1);
         self.pgraph.switch_to(channel).unwrap();
         self.method(2, 0, M2MF).unwrap();
@@ -134,6 +138,7 @@ impl Rig {
 
     /// The register traffic by which nouveau builds the first context of all, on `channel`.
     fn golden_context(&self, channel: ChannelRef) {
+        self.write(0x409100, 2);
         self.write(0x404170, 0x12);
         assert_eq!(self.read(0x404170) & 0x10, 0);
         self.write(0x409614, 0x70);
