@@ -15,6 +15,7 @@
 //! | ENV | envytools, `docs` and `rnndb` |
 
 mod access;
+pub mod bring_up;
 pub mod layout;
 mod map;
 pub mod policy;
