@@ -7,8 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mmio::VmId;
+use mmio::bring_up::Record;
+use thiserror::Error;
 
-use crate::aggregator::{Aggregator, Event, Limits};
+use crate::aggregator::{Aggregator, BringUpError, Event, Limits};
 use crate::card::Card;
 use crate::optimisations::Optimisations;
 use crate::partition::Layout;
@@ -33,6 +35,8 @@ pub struct Settings {
     pub tracking: Tracking,
     /// Who decides when the card works for whom.
     pub dispatcher: Arc<dyn Dispatcher>,
+    /// How a driver brought the card up, where its falcons have no firmware.
+    pub bring_up: Option<Record>,
 }
 
 impl Default for Settings {
@@ -45,8 +49,20 @@ impl Default for Settings {
                 | Optimisations::BULK,
             tracking: Tracking::default(),
             dispatcher: Arc::new(Direct),
+            bring_up: None,
         }
     }
+}
+
+/// Why a card cannot be shared.
+#[derive(Debug, Error)]
+pub enum HostError {
+    /// It does not come up.
+    #[error(transparent)]
+    BringUp(#[from] BringUpError),
+    /// The host has no thread for it, or no memory.
+    #[error("Cannot set up the virtual GPUs")]
+    Io(#[from] io::Error),
 }
 
 /// A card and the virtual cards that share it.
@@ -62,20 +78,22 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// The host has no thread for it.
+    /// The card does not come up, or the host has no thread for it.
     pub fn new(
         card: Arc<dyn Card>,
         layout: Layout,
         settings: Settings,
         slots: Vec<Arc<dyn Slot>>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, HostError> {
         let Settings {
             limits,
             optimisations,
             tracking,
             dispatcher,
+            bring_up,
         } = settings;
-        let aggregator = Aggregator::new(card.clone(), layout, limits, dispatcher);
+        let record = bring_up.as_ref();
+        let aggregator = Aggregator::new(card.clone(), layout, limits, dispatcher, record)?;
         let vgpus = (0..)
             .zip(slots)
             .take(aggregator.layout().vgpus().into())

@@ -19,10 +19,10 @@ mod tracking;
 mod vgpu;
 mod vram;
 
-pub use aggregator::Limits;
+pub use aggregator::{BringUpError, Limits};
 pub use card::{Card, Protection, Registers};
 pub use counters::{Counters, Value};
-pub use host::{Host, Settings};
+pub use host::{Host, HostError, Settings};
 pub use optimisations::{Optimisations, UnknownOptimisation};
 pub use partition::{BarSizes, Layout, MOST_VGPUS, Partition, PartitionError, VRAM_UNIT};
 pub use scheduled::Scheduled;

@@ -256,10 +256,19 @@ impl Layout {
         tables.next_multiple_of(1 << pagetable::LARGE_SHIFT)
     }
 
+    /// Bytes of large pages to which accesses go that the MMU of the GPCs turns away: one for stores,
+    /// and behind it one for loads, in which nothing is.
+    pub(crate) const STRAY_SIZE: u64 = 2 << pagetable::LARGE_SHIFT;
+
+    /// The first of them.
+    pub(crate) fn stray(&self) -> u64 {
+        self.own_page() + Self::OWN_SIZE
+    }
+
     /// Bytes that the structures take.
     #[cfg(test)]
     fn structures(&self) -> u64 {
-        self.own_page() + Self::OWN_SIZE - self.hypervisor()
+        self.stray() + Self::STRAY_SIZE - self.hypervisor()
     }
 
     /// Where the card's engines see memory of the hypervisor: bus addresses behind those of the last

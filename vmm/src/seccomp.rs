@@ -135,6 +135,7 @@ const BUILD: &[i64] = &[
     libc::SYS_pread64,
     libc::SYS_prlimit64,
     libc::SYS_readlink,
+    libc::SYS_rename,
     libc::SYS_rt_sigaction,
     libc::SYS_sched_getaffinity,
     libc::SYS_seccomp,

@@ -8,13 +8,16 @@ mod channels;
 mod context;
 mod events;
 mod fetch;
+mod first_context;
 mod own_channel;
+mod replay;
 mod scrub;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use mmio::bring_up::Record;
 use mmio::layout::pagetable::Aperture;
 use mmio::regs::pfb::{self, VmFlush};
 use mmio::regs::pfifo;
@@ -28,6 +31,7 @@ use crate::stretch::Stretches;
 use crate::submission::{Dispatcher, Gate};
 use crate::vram::Vram;
 
+pub use self::bring_up::BringUpError;
 pub use self::channels::Owner;
 use self::channels::{Runlists, Table};
 pub use self::context::HostMethod;
@@ -68,6 +72,8 @@ pub struct Aggregator {
     limits: Limits,
     /// Bytes of a PGRAPH context, as the card's firmware says.
     context_size: u32,
+    /// The context that every machine's first one is, where the card was brought up by a record.
+    first_context: Option<Box<[u8]>>,
     dispatcher: Arc<dyn Dispatcher>,
     /// It decides when doorbells reach the card; otherwise they pass it by.
     dispatches: bool,
@@ -103,13 +109,19 @@ struct Handler {
 }
 
 impl Aggregator {
-    /// Takes `card` over and brings it up; `dispatcher` decides when it works for whom.
+    /// Takes `card` over and brings it up, by `record` if there is one; `dispatcher` decides when it
+    /// works for whom.
+    ///
+    /// # Errors
+    ///
+    /// The card does not come up.
     pub fn new(
         card: Arc<dyn Card>,
         layout: Layout,
         limits: Limits,
         dispatcher: Arc<dyn Dispatcher>,
-    ) -> Arc<Self> {
+        record: Option<&Record>,
+    ) -> Result<Arc<Self>, BringUpError> {
         let machines = usize::from(layout.vgpus());
         let mut aggregator = Self {
             vram: Vram::new(card.clone()),
@@ -126,6 +138,7 @@ impl Aggregator {
             limits,
             card,
             context_size: 0,
+            first_context: None,
             listeners: Mutex::default(),
             handlers: Mutex::default(),
             kick: Mutex::default(),
@@ -133,11 +146,11 @@ impl Aggregator {
             building: Mutex::default(),
             own: Mutex::default(),
         };
-        aggregator.bring_up();
+        aggregator.bring_up(record)?;
         let aggregator = Arc::new(aggregator);
         let gate: Weak<Self> = Arc::downgrade(&aggregator);
         aggregator.dispatcher.attach(gate as Weak<dyn Gate>);
-        aggregator
+        Ok(aggregator)
     }
 
     /// What machine `vm` costs.
@@ -170,6 +183,12 @@ impl Aggregator {
         self.context_size
     }
 
+    /// The context that every machine's first one is, if it is made: without it, the card makes one
+    /// of what the machine's driver does ([`build_context`](Self::build_context)).
+    pub fn first_context(&self) -> Option<&[u8]> {
+        self.first_context.as_deref()
+    }
+
     /// Lets the card forget translations of the directory at `directory` of its memory.
     pub fn flush_tlb(&self, directory: u64) {
         let _one = self.flush.lock();
@@ -188,10 +207,14 @@ impl Aggregator {
     }
 
     /// Waits until `done`, but not for ever; whether it is.
-    fn wait(&self, mut done: impl FnMut() -> bool) -> bool {
+    fn wait(&self, done: impl FnMut() -> bool) -> bool {
+        self.wait_at_most(PATIENCE, done)
+    }
+
+    fn wait_at_most(&self, patience: Duration, mut done: impl FnMut() -> bool) -> bool {
         let begin = Instant::now();
         while !done() {
-            if begin.elapsed() > PATIENCE {
+            if begin.elapsed() > patience {
                 return false;
             }
             std::thread::sleep(LOOK);

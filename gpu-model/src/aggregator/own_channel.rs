@@ -15,6 +15,7 @@ use mmio::layout::pagetable::{
 };
 use mmio::layout::pushbuffer::{Header, IbEntry, Mode, Semaphore, method};
 use mmio::layout::{instance, userd};
+use mmio::regs::pfb;
 use mmio::regs::pfifo::{self, ChanState};
 
 use super::Aggregator;
@@ -42,6 +43,8 @@ pub(super) const STAGED: u64 = 1 << PDE_SHIFT;
 pub(super) const STAGING: u64 = pagetable::SMALL_COUNT * ENTRY_SIZE;
 /// Bytes of both.
 const STAGED_BYTES: u64 = STAGING + (1 << SMALL_SHIFT);
+/// Bytes that the card sees: behind those a page to which it flushes what it stores to memory.
+const SEEN_BYTES: u64 = STAGED_BYTES + (1 << SMALL_SHIFT);
 /// Bytes that the shortest tables describe.
 const SHORT: u64 = 16 << 20;
 /// log2 of the entries of the indirect buffer.
@@ -159,7 +162,9 @@ impl Aggregator {
     /// Memory of this process for the engine, if the card wants blocks of its memory fetched.
     fn stage(&self) -> Option<File> {
         let address = self.layout().staging()?;
-        let staging = self.card.stage(address, STAGED_BYTES)?;
+        let staging = self.card.stage(address, SEEN_BYTES)?;
+        let flushed = (address + STAGED_BYTES) >> 8;
+        self.card().set(pfb::SYSMEM_FLUSH, flushed as u32);
         let entries: Vec<u8> = (address..address + STAGED_BYTES)
             .step_by(1 << SMALL_SHIFT)
             .flat_map(|page| Pte::new(Aperture::SysCoherent, page).0.to_le_bytes())

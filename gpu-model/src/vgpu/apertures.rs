@@ -199,6 +199,29 @@ impl VirtualGpu {
         }
     }
 
+    /// Stores at `va` of an address space of the guest's, as far as that leads to memory of the guest.
+    pub(super) fn store_virtual(&self, space: AddressSpace, va: u64, data: &[u8]) {
+        let mut walker = Walker::new(space);
+        let mut done = 0;
+        while done < data.len() {
+            let va = va + done as u64;
+            let left = (PAGE - va % PAGE).min((data.len() - done) as u64) as usize;
+            let piece = &data[done..done + left];
+            done += left;
+            let at = {
+                let memory = self.memory.lock();
+                let mut tables = memory.tables(&self.host, &self.partition);
+                let mapping = walker.resolve(&mut tables, memory.translation(), va);
+                mapping.ok().map(|mapping| mapping.at(va))
+            };
+            match at {
+                Some(GuestAddress::Vram(at)) => _ = self.store_vram(at, piece),
+                Some(GuestAddress::Ram(at)) => _ = self.memory.lock().ram().write(at, piece),
+                None => {}
+            }
+        }
+    }
+
     fn aperture_fault(&self, bar: Bar, va: u64, kind: u32) {
         let (unit, control) = match bar {
             Bar::Bar3 => (5, pbus::BAR2_BLOCK),

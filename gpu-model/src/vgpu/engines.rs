@@ -5,27 +5,15 @@ use mmio::Hit;
 use mmio::layout::instance;
 use mmio::regs::falcon::{self, offset};
 use mmio::regs::{pce, pgraph, pmc, ppmu};
+use shadow_pt::AddressSpace;
 
 use super::VirtualGpu;
 use crate::aggregator::HostMethod;
 
-/// Bit of `UC_CTRL` that starts a falcon.
-const START: u32 = 1 << 1;
-/// Bit of `INTR_SET` of FECS by which a switch is asked for.
-const CHANNEL_SWITCH: u32 = 1 << 8;
-/// Valid bit of FECS's channel registers.
-const VALID: u32 = 1 << 31;
+/// The address in the pointer to a context.
+const CONTEXT_ADDRESS: u64 = 0xff_ffff_ff00;
 /// Valid bit of `FE_MTHD`.
 const GO: u32 = 1 << 31;
-/// Bit of `FE_PWR_MODE` that stays up until a change has taken effect.
-const PWR_MODE_PENDING: u32 = 1 << 4;
-/// `FECS_SCRATCH[0]`: the built-in firmware has done what it was told.
-const DONE: u32 = 1 << 31;
-/// Commands of the built-in firmware.
-///
-/// Source: K61 `nvkm/engine/gr/fuc/hub.fuc main`.
-const SET_CHANNEL: u32 = 0x01;
-const SAVE: u32 = 0x02;
 /// Methods of a first context that are kept; drivers send some thousand.
 const MOST_METHODS: usize = 1 << 16;
 
@@ -62,15 +50,17 @@ impl VirtualGpu {
                 self.file
                     .write(id.offset(), errors | value & pgraph::TRAP_ENABLE);
             }
-            pgraph::FE_PWR_MODE => self.file.write(id.offset(), value & !PWR_MODE_PENDING),
+            pgraph::FE_PWR_MODE => self
+                .file
+                .write(id.offset(), value & !pgraph::PWR_MODE_PENDING),
             pgraph::FE_MTHD => self.record(value),
             pgraph::FECS_WRCMD_CMD => self.fecs_command(value),
             pgraph::FECS_SCRATCH_SET => self.file.set(scratch, value),
             pgraph::FECS_SCRATCH_CLR => self.file.clear(scratch, value),
             pgraph::FECS_INTR_UP_ACK => self.file.clear(pgraph::FECS_INTR_UP.offset(), value),
             id => match id.offset().wrapping_sub(falcon::FECS) {
-                offset::UC_CTRL if value & START != 0 => self.fecs_start(),
-                offset::INTR_SET if value & CHANNEL_SWITCH != 0 => self.fecs_switch(),
+                offset::UC_CTRL if value & falcon::START != 0 => self.fecs_start(),
+                offset::INTR_SET if value & falcon::CHANNEL_SWITCH != 0 => self.fecs_switch(),
                 _ => return false,
             },
         }
@@ -92,22 +82,24 @@ impl VirtualGpu {
     fn fecs_start(&self) {
         let scratch = pgraph::FECS_SCRATCH.offset();
         self.file.write(scratch + 4, self.host.context_size());
-        self.file.set(scratch, DONE);
+        self.file.set(scratch, pgraph::FECS_READY);
     }
 
     fn fecs_command(&self, command: u32) {
         let data = self.file.read(pgraph::FECS_WRCMD_DATA.offset());
         match command {
-            SET_CHANNEL => {
+            pgraph::FECS_SET_CHANNEL => {
                 for register in [pgraph::FECS_CHAN, pgraph::FECS_CHAN_NEXT] {
-                    self.file.write(register.offset(), data | VALID);
+                    self.file
+                        .write(register.offset(), data | pgraph::FECS_CHAN_VALID);
                 }
             }
-            SAVE => self.build_context(),
+            pgraph::FECS_SAVE => self.build_context(),
             // The firmware that drivers bring for this chip knows no other; it says nothing then.
             _ => return,
         }
-        self.file.set(pgraph::FECS_SCRATCH.offset(), DONE);
+        self.file
+            .set(pgraph::FECS_SCRATCH.offset(), pgraph::FECS_READY);
     }
 
     /// A switch that the driver asked for: the current context is saved.
@@ -117,10 +109,11 @@ impl VirtualGpu {
         self.file.write(pgraph::FECS_CHAN.offset(), next);
     }
 
-    /// Has the card save the context that was recorded, where the current instance block wants it.
+    /// Has the first context where the current instance block wants it: the one that all machines get,
+    /// or one that the card makes of what was recorded.
     fn build_context(&self) {
         let word = self.file.read(pgraph::FECS_CHAN.offset());
-        if word & VALID == 0 {
+        if word & pgraph::FECS_CHAN_VALID == 0 {
             return;
         }
         let methods: Vec<HostMethod> = std::mem::take(&mut *self.methods.lock());
@@ -132,6 +125,14 @@ impl VirtualGpu {
         let mut block = [0; instance::SIZE as usize];
         self.host.fetch(guest, &mut block);
         let base = vram.load_wide(guest + instance::PAGE_DIR_BASE);
+        if let Some(context) = self.host.first_context() {
+            let limit = vram.load_wide(guest + instance::ADDR_LIMIT);
+            let at = vram.load_wide(guest + instance::GR_CONTEXT) & CONTEXT_ADDRESS;
+            if let Some(space) = AddressSpace::new(base, limit, self.geometry()) {
+                self.store_virtual(space, at, context);
+            }
+            return;
+        }
         let mut memory = self.memory.lock();
         let Some((directory, shadow)) = memory.attach(&self.around(), base) else {
             return;
@@ -158,7 +159,7 @@ impl VirtualGpu {
                 self.file.clear(base + offset::INTR, value);
                 self.next_engaged(line);
             }
-            offset::UC_CTRL if value & START != 0 => {
+            offset::UC_CTRL if value & falcon::START != 0 => {
                 // What the firmware does first; a driver looks only at what goes to the host.
                 self.file
                     .write(base + offset::INTR_DISPATCH, pce::INTR_DISPATCH_VALUE);
@@ -173,7 +174,7 @@ impl VirtualGpu {
     pub(super) fn pmu_store(&self, at: Hit, value: u32) -> bool {
         match at.register.id {
             ppmu::HOST_TO_PMU_PUT => self.file.write(ppmu::HOST_TO_PMU_GET.offset(), value),
-            id if id.offset() == falcon::PMU + offset::UC_CTRL && value & START != 0 => {
+            id if id.offset() == falcon::PMU + offset::UC_CTRL && value & falcon::START != 0 => {
                 self.file
                     .write(ppmu::HOST_TO_PMU_RING.offset(), HOST_TO_PMU_RING);
                 self.file

@@ -89,6 +89,24 @@ pub(super) fn check(path: &Path, file: &mut File, memory_end: u64) -> Result<u64
     }
 }
 
+/// Where the offset of the version's text is, which counts from the end of the boot sector.
+const VERSION_AT: u64 = 0x20e;
+/// Most bytes of the text.
+const MOST_VERSION: usize = 64;
+
+/// What the bzImage at `path` says of its version; `None` if it says nothing.
+pub fn kernel_version(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let mut offset = [0; 2];
+    read_at(&mut file, VERSION_AT, &mut offset).ok()?;
+    let offset = u16::from_le_bytes(offset);
+    let mut text = [0; MOST_VERSION];
+    read_at(&mut file, SECTOR + u64::from(offset), &mut text).ok()?;
+    let printable = text.split(|byte| !byte.is_ascii_graphic()).next()?;
+    let version = String::from_utf8_lossy(printable).into_owned();
+    (offset != 0 && !version.is_empty()).then_some(version)
+}
+
 fn read_at(file: &mut File, at: u64, bytes: &mut [u8]) -> io::Result<()> {
     file.seek(SeekFrom::Start(at))?;
     file.read_exact(bytes)

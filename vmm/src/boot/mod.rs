@@ -20,6 +20,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use crate::layout;
 use crate::memory::GuestMemory;
 
+pub use bzimage::kernel_version;
+
 /// Where the magic of a bzImage's setup header is.
 ///
 /// Source: Linux `Documentation/arch/x86/boot.rst`.

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod exec;
 pub mod gpu;
 mod guest;
+mod recording;
 pub mod report;
 pub mod run;
 pub mod serve;

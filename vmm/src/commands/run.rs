@@ -6,18 +6,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use gpu_model::BarSizes;
 use mmio::VmId;
+use mmio::bring_up::Recorder;
 use tracing::{info, warn};
 
 use super::guest::{Guest, GuestOptions};
+use super::recording::Recording;
 use super::sharing::{self, Shared, Source};
 use crate::control::{ControlServer, Fleet, Seat};
 use crate::devices::marker::Marks;
 use crate::ending::Ending;
-use crate::gpu::{GpuConfig, Poller, VirtualSlot, Wires};
+use crate::gpu::{GpuConfig, Poller, VirtualSlot, WholeConfig, WholeSource, Wires};
 use crate::host;
 use crate::io::{self as events, ConsolePlace, Signals, Subscriber};
 use crate::machine::{Machine, MachineConfig, MachineError};
@@ -57,6 +59,11 @@ pub struct Args {
     /// How a guest gets it.
     #[arg(long, value_enum, value_name = "MODE", default_value_t = Mode::Fv)]
     mode: Mode,
+
+    /// Write to FILE how the guest's driver brings the card up, so that it can be shared afterwards
+    /// (`--bring-up`). The guest has to have the whole card, and to use its engines.
+    #[arg(long, value_name = "FILE")]
+    record_bring_up: Option<PathBuf>,
 
     #[command(flatten)]
     sharing: sharing::Options,
@@ -141,8 +148,24 @@ impl Args {
         }
     }
 
+    /// The record that is asked for.
+    fn recording(&self, guests: &[Guest]) -> anyhow::Result<Option<Recording>> {
+        let Some(path) = &self.record_bring_up else {
+            return Ok(None);
+        };
+        ensure!(
+            self.gpu.is_some() && self.mode == Mode::Passthrough && guests.len() == 1,
+            "--record-bring-up is for one guest that has the whole card: see --gpu and --mode"
+        );
+        Recording::begin(path).map(Some)
+    }
+
     /// The card, if it is shared, and what each of `guests` gets of it.
-    fn gpus(&self, guests: &[Guest]) -> anyhow::Result<(Option<Shared>, Vec<Option<GpuConfig>>)> {
+    fn gpus(
+        &self,
+        guests: &[Guest],
+        recorder: Option<Arc<Recorder>>,
+    ) -> anyhow::Result<(Option<Shared>, Vec<Option<GpuConfig>>)> {
         if self.gpu.is_none() || self.mode == Mode::Passthrough {
             self.sharing.whole()?;
             if let Some(guest) = guests
@@ -160,14 +183,17 @@ impl Args {
             (None, _) => Ok((None, vec![None; count])),
             (Some(Source::Soft), Mode::Passthrough) => {
                 let vram = self.sharing.vram.bytes();
-                let card = self.sharing.cost.quadro_6000(vram);
-                Ok((None, vec![Some(GpuConfig::Soft(card)); count]))
+                let source = WholeSource::Soft(self.sharing.cost.quadro_6000(vram));
+                let whole = WholeConfig { source, recorder };
+                Ok((None, vec![Some(GpuConfig::Whole(whole)); count]))
             }
             (Some(Source::Vfio(address)), Mode::Passthrough) => {
                 if count != 1 {
                     bail!("A card on the bus can be passed through to one guest, not to {count}");
                 }
-                Ok((None, vec![Some(GpuConfig::Vfio(address.clone()))]))
+                let source = WholeSource::Vfio(address.clone());
+                let whole = WholeConfig { source, recorder };
+                Ok((None, vec![Some(GpuConfig::Whole(whole))]))
             }
             (Some(source), Mode::Fv) => {
                 let wires: Vec<Arc<Wires>> = guests.iter().map(|_| Arc::default()).collect();
@@ -199,11 +225,13 @@ impl Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let guests = args.guests()?;
     check_memory(&guests)?;
+    let recording = args.recording(&guests)?;
     // Before there are other threads: signals are for the one that waits for them.
     events::block_signals().context("Cannot block signals")?;
     let _terminal = RawTerminal::new().context("Cannot set up the terminal")?;
     seccomp::enter(Sandbox::Process, args.seccomp)?;
-    let (shared, gpus) = args.gpus(&guests)?;
+    let recorder = recording.as_ref().map(Recording::recorder);
+    let (shared, gpus) = args.gpus(&guests, recorder)?;
     let _poller = shared
         .as_ref()
         .map(|shared| Poller::start(shared.host.vgpus().to_vec()))
@@ -254,6 +282,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     let endings = endings?;
+    if let Some(recording) = recording {
+        recording.finish(&guests[0].boot.kernel)?;
+    }
     let worst = endings.iter().find(|ending| **ending != Ending::PowerOff);
     Ok(worst.unwrap_or(&Ending::PowerOff).exit_code())
 }

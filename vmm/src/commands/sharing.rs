@@ -1,19 +1,22 @@
 //! How `run` and `serve` share a card: the options, and what they lead to.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
+use gf100::Falcons;
 use gpu_model::{
-    BarSizes, Host, Layout, Limits, Optimisations, Scheduled, Settings, Slot, Tracking, VRAM_UNIT,
-    VirtualGpu,
+    BarSizes, Host, HostError, Layout, Limits, Optimisations, Scheduled, Settings, Slot, Tracking,
+    VRAM_UNIT, VirtualGpu,
 };
 use mmio::VmId;
 use sched::{MILLISECOND, Policy};
 
+use super::recording;
 use crate::gpu::HostCard;
 use crate::size::Size;
 use crate::soft_card::{CardCost, SoftCard};
@@ -42,6 +45,11 @@ pub struct Options {
     /// Likewise in BAR3, where the driver's own structures are.
     #[arg(long, value_name = "SIZE,…", value_delimiter = ',')]
     bar3: Vec<Size>,
+
+    /// Bring the card up as a record says: a card on the bus has no firmware of its own. Made by
+    /// `gpuvm run --mode passthrough --record-bring-up FILE`.
+    #[arg(long, value_name = "FILE")]
+    bring_up: Option<PathBuf>,
 
     #[command(flatten)]
     pub cost: CardCost,
@@ -241,6 +249,10 @@ impl Options {
             self.bar1.is_empty() && self.bar3.is_empty(),
             "--bar1 and --bar3 are for virtual GPUs: a guest with the whole card has the card's own"
         );
+        ensure!(
+            self.bring_up.is_none(),
+            "--bring-up is for virtual GPUs: a guest with the whole card brings it up itself"
+        );
         Ok(())
     }
 
@@ -267,8 +279,11 @@ impl Options {
         let vram = Layout::vram_for(vgpus, self.vram.bytes(), TABLES);
         let vram = vram.next_multiple_of(6 * VRAM_UNIT);
         let config = gf100::Config {
-            // Nobody has to load firmware.
-            falcons: gf100::Falcons::Resident,
+            // Nobody has to load firmware, unless there is some.
+            falcons: match self.bring_up {
+                None => Falcons::Resident,
+                Some(_) => Falcons::Empty,
+            },
             ..self.cost.quadro_6000(vram)
         };
         let card = SoftCard::new(config).context("Cannot build the card")?;
@@ -297,6 +312,7 @@ impl Options {
             },
             optimisations: self.opt,
             tracking: self.track.tracking(),
+            bring_up: self.bring_up.as_deref().map(recording::read).transpose()?,
             ..Settings::default()
         };
         let scheduler = self.scheduler(vgpus)?;
@@ -305,9 +321,20 @@ impl Options {
         }
         let slots = machines.into_iter().map(|machine| machine.slot);
         let host = Host::new(card.clone(), layout, settings, slots.collect());
+        let help = |error: &HostError| match error {
+            HostError::BringUp(error) if error.wants_record() => {
+                "Cannot share the card. Let a guest have all of it once, with gpuvm run --mode \
+                 passthrough --record-bring-up FILE, and share it with --bring-up FILE"
+            }
+            _ => "Cannot share the card",
+        };
+        let host = host.map_err(|error| {
+            let help = help(&error);
+            anyhow::Error::new(error).context(help)
+        })?;
         Ok(Shared {
             card,
-            host: host.context("Cannot share the card")?,
+            host,
             scheduler,
         })
     }

@@ -11,6 +11,8 @@ use std::io;
 use std::sync::Arc;
 
 use gpu_model::{Card, Scheduled, VirtualGpu};
+use mmio::bring_up::Recorder;
+use mmio::trace::Observer;
 use thiserror::Error;
 
 use crate::control::GpuStatus;
@@ -20,6 +22,7 @@ use crate::memory_slots::MemorySlots;
 use crate::metrics::Metrics;
 use crate::pci::{FunctionDevice, PciDevice, SlotInterrupts};
 use crate::vfio::{self, Address, Device};
+use crate::vfio_user::{Function, Observed};
 use crate::vm::VmOps;
 use mapper::{VideoMemory, WhileThere};
 use passthrough::WholeCard;
@@ -32,10 +35,8 @@ pub use wires::Wires;
 /// The GPU of a machine.
 #[derive(Clone, Debug)]
 pub enum GpuConfig {
-    /// A software card of its own, of which the guest sees everything.
-    Soft(gf100::Config),
-    /// A card on the bus, of which the guest sees everything.
-    Vfio(Address),
+    /// A card of its own, of which the guest sees everything.
+    Whole(WholeConfig),
     /// A part of a card that others have parts of as well.
     Virtual(VirtualSlot),
 }
@@ -45,9 +46,42 @@ impl GpuConfig {
     pub fn status(&self) -> Option<GpuStatus> {
         match self {
             Self::Virtual(slot) => Some(slot.tenancy().status()),
-            Self::Soft(_) | Self::Vfio(_) => None,
+            Self::Whole(_) => None,
         }
     }
+}
+
+/// A whole card.
+#[derive(Clone)]
+pub struct WholeConfig {
+    /// Where it comes from.
+    pub source: WholeSource,
+    /// Keeps what the guest's driver stores to bring it up, if somebody wants to know that.
+    pub recorder: Option<Arc<Recorder>>,
+}
+
+impl fmt::Debug for WholeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WholeConfig").field(&self.source).finish()
+    }
+}
+
+impl WholeConfig {
+    /// `function` as the guest has it.
+    fn watch<F: Function>(&self, function: F) -> Observed<F> {
+        let recorder = self.recorder.clone();
+        let observers = recorder.map(|recorder| recorder as Arc<dyn Observer>);
+        Observed::registers_of(function, observers.into_iter().collect())
+    }
+}
+
+/// Where a whole card comes from.
+#[derive(Clone, Debug)]
+pub enum WholeSource {
+    /// A software card of the machine's own.
+    Soft(gf100::Config),
+    /// A card on the bus.
+    Vfio(Address),
 }
 
 /// A card whose video memory may be in this process.
@@ -134,28 +168,7 @@ pub fn device(
 ) -> Result<Arc<dyn PciDevice>, GpuError> {
     let wires = SlotInterrupts::new(board.interrupts, slot)?;
     Ok(match config {
-        GpuConfig::Soft(config) => {
-            let card = Arc::new(gf100::Card::new(config.clone(), wires.clone())?);
-            let video = card.clone();
-            let memory: VideoMemory = Box::new(move |at, len| {
-                let len = usize::try_from(len).ok()?;
-                let at = video.memory().vram().host_ptr(at, len)?;
-                Some(at.addr().get() as u64)
-            });
-            let mapper = board.mapper(memory, false);
-            let whole = WholeCard::new(card, mapper.clone())?;
-            Arc::new(FunctionDevice::new(
-                whole,
-                wires,
-                board.memory,
-                Some(mapper),
-            )?)
-        }
-        GpuConfig::Vfio(address) => {
-            let card = Device::open(address)?;
-            card.enable_message(wires.message_event())?;
-            Arc::new(FunctionDevice::new(card, wires, board.memory, None)?)
-        }
+        GpuConfig::Whole(whole) => whole_device(whole, wires, board)?,
         GpuConfig::Virtual(shared) => {
             shared.wires.connect(&wires);
             let vgpu = shared.vgpu.clone();
@@ -167,6 +180,35 @@ pub fn device(
             let mapper = WhileThere(Arc::downgrade(&mapper));
             shared.vgpu.set_mapper(Some(Arc::new(mapper)));
             Arc::new(device)
+        }
+    })
+}
+
+/// The device of a guest that has a whole card.
+fn whole_device(
+    whole: &WholeConfig,
+    wires: Arc<SlotInterrupts>,
+    board: &Board<'_>,
+) -> Result<Arc<dyn PciDevice>, GpuError> {
+    let memory = board.memory;
+    Ok(match &whole.source {
+        WholeSource::Soft(config) => {
+            let card = Arc::new(gf100::Card::new(config.clone(), wires.clone())?);
+            let video = card.clone();
+            let slots: VideoMemory = Box::new(move |at, len| {
+                let len = usize::try_from(len).ok()?;
+                let at = video.memory().vram().host_ptr(at, len)?;
+                Some(at.addr().get() as u64)
+            });
+            let mapper = board.mapper(slots, false);
+            let card = whole.watch(WholeCard::new(card, mapper.clone())?);
+            Arc::new(FunctionDevice::new(card, wires, memory, Some(mapper))?)
+        }
+        WholeSource::Vfio(address) => {
+            let card = Device::open(address)?;
+            card.enable_message(wires.message_event())?;
+            let card = whole.watch(card);
+            Arc::new(FunctionDevice::new(card, wires, memory, None)?)
         }
     })
 }

@@ -13,6 +13,8 @@ use super::{Function, Protection};
 pub struct Observed<F> {
     function: F,
     observers: Vec<Arc<dyn Observer>>,
+    /// Only those of registers.
+    registers: bool,
 }
 
 impl<F: Function> Observed<F> {
@@ -21,11 +23,27 @@ impl<F: Function> Observed<F> {
         Self {
             function,
             observers,
+            registers: false,
         }
+    }
+
+    /// Watches the registers of `function` (BAR0), and lets accesses of memory pass unseen.
+    pub fn registers_of(function: F, observers: Vec<Arc<dyn Observer>>) -> Self {
+        Self {
+            registers: true,
+            ..Self::new(function, observers)
+        }
+    }
+
+    fn shows(&self, bar: Bar) -> bool {
+        !self.observers.is_empty() && (bar == Bar::Bar0 || !self.registers)
     }
 
     /// Shows an access in the pieces that a CPU makes of it.
     fn show(&self, bar: Bar, offset: u64, data: &[u8], direction: Direction) {
+        if !self.shows(bar) {
+            return;
+        }
         for (index, piece) in data.chunks(Width::Qword.bytes()).enumerate() {
             let mut value = [0; 8];
             value[..piece.len()].copy_from_slice(piece);
@@ -47,6 +65,13 @@ impl<F: Function> Observed<F> {
 impl<F: Function> Function for Observed<F> {
     fn bar_size(&self, bar: Bar) -> u64 {
         self.function.bar_size(bar)
+    }
+
+    fn bar_memory(&self, bar: Bar) -> Option<u64> {
+        match self.shows(bar) {
+            true => None,
+            false => self.function.bar_memory(bar),
+        }
     }
 
     fn config_read(&self, offset: u64, data: &mut [u8]) {

@@ -1,5 +1,6 @@
 //! Two machines on one software card, each driven through the registers of its virtual GPU.
 
+mod bring_up;
 mod deferred;
 mod doorbells;
 mod guest;
