@@ -66,11 +66,22 @@ echo $sizes
 /// The card that [`nested::machine`] has bound to `vfio-pci`, for `--gpu`.
 const ON_THE_BUS: &str = "vfio:$(cd /sys/bus/pci/drivers/vfio-pci && echo *:*:*.*)";
 
+/// How a guest's driver brought the card on the bus up, in the outer machine: the first guest with all of
+/// it leaves that.
+const RECORD: &str = "/bring-up";
+
+/// Without it a card on the bus is not shared: its falcons are empty. The command says so, and what to do.
+const REFUSED: &str = "\
+COMMAND >/refused 2>&1; status=$?
+cat /refused
+[ $status = 1 ] && grep -q 'context switcher does not start: it has no firmware' /refused &&
+    grep -q -e '--record-bring-up FILE' /refused";
+
 /// Shares the card, lets a client leave a mess and another one find none of it while its neighbour
 /// works, and ends that.
 const SERVE: &str = "\
 mkdir /cards
-gpuvm serve --gpu GPU --vgpus 2 --vram 128M --channels 32 --socket-dir /cards --stats & server=$!
+gpuvm serve --gpu GPU --bring-up RECORD --vgpus 2 --vram 128M --channels 32 --socket-dir /cards --stats & server=$!
 until [ -S /cards/vgpu1 ]; do sleep 1; kill -0 $server || exit 1; done
 vgpuclient --mess /cards/vgpu1 || exit 1
 vgpuclient /cards/vgpu0 & neighbour=$!
@@ -88,6 +99,8 @@ struct Plan<'a> {
     options: &'a str,
     /// What a virtual GPU shows in BAR1 and BAR3, where that is not what the card does.
     bars: Option<[u64; 2]>,
+    /// The card has no firmware but what a driver loads: the first guest's is recorded for all others.
+    records: bool,
     /// The guests.
     guests: &'a [Guest],
     /// Seconds for each.
@@ -118,6 +131,7 @@ fn in_process(
         gpu: "soft",
         options: "--vram 256M --hang-ms 20000",
         bars,
+        records: false,
         guests,
         seconds,
         further: Vec::new(),
@@ -126,7 +140,8 @@ fn in_process(
 }
 
 /// Likewise with a card on the bus, which VFIO hands to the VMM, and then to `gpuvm serve`. It is
-/// the software card, in a process of its own; the machine has it behind an IOMMU.
+/// the software card, in a process of its own; the machine has it behind an IOMMU. Its falcons have no
+/// firmware, as those of hardware: it can be shared once it is known how a driver brings it up.
 pub fn vfio(context: &Context<'_>) -> Result<String> {
     let options = CardOptions {
         gpuvm: context.gpuvm.clone(),
@@ -141,9 +156,13 @@ pub fn vfio(context: &Context<'_>) -> Result<String> {
         // In small pages the IOMMU would open a window of DMA for each.
         options: "--vram 256M --hugepages --hang-ms 20000",
         bars: None,
+        records: true,
         guests: ALL,
         seconds: LONG,
-        further: vec![Step::new("serve", SERVE.replace("GPU", ON_THE_BUS))],
+        further: vec![Step::new(
+            "serve",
+            SERVE.replace("GPU", ON_THE_BUS).replace("RECORD", RECORD),
+        )],
     };
     let remark = in_each_mode(context, &plan)?;
     card.stop()?;
@@ -167,16 +186,30 @@ fn in_each_mode(context: &Context<'_>, plan: &Plan<'_>) -> Result<String> {
         .flat_map(|mode| plan.guests.iter().map(|guest| (*mode, guest)))
         .collect();
     machine.time_out = Duration::from_secs(plan.seconds * runs.len() as u64);
-    machine.steps.extend(runs.iter().map(|(mode, guest)| {
-        let mut words = format!("gputest={}", guest.cases);
-        let mut options = plan.options.to_owned();
-        if let Some([bar1, bar3]) = plan.bars.filter(|_| *mode == "fv") {
-            words += &format!(" bars={bar1},{bar3},");
-            options += &format!(" --bar1 {bar1} --bar3 {bar3}");
-        }
-        let command = nested::run_guest(plan.gpu, mode, &words, &options);
-        Step::new(&format!("{mode}-{}", guest.name), command)
-    }));
+    if plan.records {
+        let command = nested::run_guest(plan.gpu, "fv", "", plan.options);
+        let refused = REFUSED.replace("COMMAND", &command);
+        machine.steps.push(Step::new("no-record", refused));
+    }
+    machine
+        .steps
+        .extend(runs.iter().enumerate().map(|(n, (mode, guest))| {
+            let mut words = format!("gputest={}", guest.cases);
+            let mut options = plan.options.to_owned();
+            match *mode {
+                "passthrough" if plan.records && n == 0 => {
+                    options += &format!(" --record-bring-up {RECORD}");
+                }
+                "fv" if plan.records => options += &format!(" --bring-up {RECORD}"),
+                _ => {}
+            }
+            if let Some([bar1, bar3]) = plan.bars.filter(|_| *mode == "fv") {
+                words += &format!(" bars={bar1},{bar3},");
+                options += &format!(" --bar1 {bar1} --bar3 {bar3}");
+            }
+            let command = nested::run_guest(plan.gpu, mode, &words, &options);
+            Step::new(&format!("{mode}-{}", guest.name), command)
+        }));
     machine.steps.extend_from_slice(&plan.further);
     let outcome = machine.run(context.session, context.testbed, &context.artefacts)?;
 
@@ -191,7 +224,9 @@ fn in_each_mode(context: &Context<'_>, plan: &Plan<'_>) -> Result<String> {
     if !wrong.is_empty() {
         bail!("{}", wrong.join("; "));
     }
-    for Step { name, .. } in &plan.further {
+    let refused = plan.records.then_some("no-record");
+    let further = plan.further.iter().map(|step| &step.name[..]);
+    for name in refused.into_iter().chain(further) {
         outcome
             .step(name)
             .with_context(|| format!("gpuvm {name}"))?;
