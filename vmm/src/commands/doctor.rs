@@ -135,7 +135,7 @@ fn iommu() -> Finding {
     let (state, effect) = match (groups, vfio) {
         (1.., true) => (
             State::Good,
-            "A card on the bus can be given to guests (--gpu vfio:BDF).",
+            "A card on the bus can be given to a guest (--gpu vfio:BDF), and shared (with --bring-up).",
         ),
         _ => (
             State::Limited,
