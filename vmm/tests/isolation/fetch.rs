@@ -2,24 +2,20 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use gpu_model::{Card, Layout, Protection, Settings};
+use gpu_model::{Card, Protection, Settings};
 use guest::hostile::Rig;
 use mmio::Bar;
-use mmio::layout::userd;
 use mmio::regs::pfifo;
 
-use crate::rig::intercept::{Intercept, Intercepted};
+use crate::rig::intercept::{Intercept, Intercepted, OwnDoorbell};
 use crate::rig::{Machines, soft_card};
 
 /// A card that wants to be asked for blocks.
 #[derive(Default)]
 struct Distant {
-    /// The doorbell of the hypervisor's own channel is not heard.
-    deaf: AtomicBool,
-    /// Stores to the last channel's control page.
-    rung: AtomicU64,
+    doorbell: OwnDoorbell,
     /// The longest load of memory.
     longest: AtomicU64,
 }
@@ -43,14 +39,7 @@ impl Intercept for Distant {
     }
 
     fn write(&self, card: &dyn Card, bar: Bar, offset: u64, data: &[u8]) {
-        let doorbell = Layout::control_page(pfifo::CHANNELS - 1) + userd::GP_PUT;
-        if bar == Bar::Bar1 && offset == doorbell {
-            self.rung.fetch_add(1, Ordering::Relaxed);
-            if self.deaf.load(Ordering::Relaxed) {
-                return;
-            }
-        }
-        card.write(bar, offset, data);
+        self.doorbell.write(card, bar, offset, data);
     }
 }
 
@@ -58,7 +47,7 @@ fn machines(deaf: bool) -> (Machines, Arc<Intercepted<Distant>>) {
     let card = Arc::new(Intercepted {
         card: soft_card(2),
         test: Distant {
-            deaf: AtomicBool::new(deaf),
+            doorbell: OwnDoorbell::new(deaf),
             ..Distant::default()
         },
     });
@@ -84,8 +73,8 @@ fn the_engine_fetches_tables() {
 
     work(&machines);
 
-    let Distant { rung, longest, .. } = &card.test;
-    assert!(rung.load(Ordering::Relaxed) >= 6);
+    let Distant { doorbell, longest } = &card.test;
+    assert!(doorbell.rung() >= 6);
     assert!(longest.load(Ordering::Relaxed) < 0x400);
 }
 
@@ -96,10 +85,9 @@ fn loads_bring_tables_where_the_engine_does_not() {
     work(&machines);
 
     // It was asked once, and would be again when it has done that.
-    assert_eq!(card.test.rung.load(Ordering::Relaxed), 1);
-    card.test.deaf.store(false, Ordering::Relaxed);
-    let doorbell = Layout::control_page(pfifo::CHANNELS - 1) + userd::GP_PUT;
-    card.write(Bar::Bar1, doorbell, &1u32.to_le_bytes());
+    assert_eq!(card.test.doorbell.rung(), 1);
+    card.test.doorbell.hear();
+    card.write(Bar::Bar1, OwnDoorbell::place(), &1u32.to_le_bytes());
     work(&machines);
-    assert!(card.test.rung.load(Ordering::Relaxed) > 2);
+    assert!(card.test.doorbell.rung() > 2);
 }

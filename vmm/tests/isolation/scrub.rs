@@ -1,24 +1,19 @@
 //! Memory is clean for whoever gets it, also on a card that has no quick way to clear it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use gpu_model::{Card, Layout, Settings};
+use gpu_model::{Card, Settings};
 use guest::hostile::Rig;
 use mmio::Bar;
-use mmio::layout::userd;
 use mmio::regs::pfifo;
 
-use crate::rig::intercept::{Intercept, Intercepted};
+use crate::rig::intercept::{Intercept, Intercepted, OwnDoorbell};
 use crate::rig::{EACH, Machines, soft_card};
 
 /// A card on which memory is cleared by its engine or by stores.
 #[derive(Default)]
 struct Slow {
-    /// The doorbell of the hypervisor's own channel is not heard.
-    deaf: AtomicBool,
-    /// Stores to the last channel's control page.
-    rung: AtomicU64,
+    doorbell: OwnDoorbell,
 }
 
 impl Intercept for Slow {
@@ -27,14 +22,7 @@ impl Intercept for Slow {
     }
 
     fn write(&self, card: &dyn Card, bar: Bar, offset: u64, data: &[u8]) {
-        let doorbell = Layout::control_page(pfifo::CHANNELS - 1) + userd::GP_PUT;
-        if bar == Bar::Bar1 && offset == doorbell {
-            self.rung.fetch_add(1, Ordering::Relaxed);
-            if self.deaf.load(Ordering::Relaxed) {
-                return;
-            }
-        }
-        card.write(bar, offset, data);
+        self.doorbell.write(card, bar, offset, data);
     }
 }
 
@@ -73,24 +61,23 @@ fn machines(slow: Slow) -> (Machines, Arc<Intercepted<Slow>>) {
 fn the_engine_clears_what_a_machine_leaves() {
     let (machines, card) = machines(Slow::default());
     assert!(machines.vram(1, 0, 0x1000).iter().all(|byte| *byte == 0));
-    let before = card.test.rung.load(Ordering::Relaxed);
+    let before = card.test.doorbell.rung();
 
     assert!(left_behind(&machines).iter().all(|byte| *byte == 0));
 
     // Its video memory, and that of its tables.
-    assert_eq!(card.test.rung.load(Ordering::Relaxed) - before, 2);
+    assert_eq!(card.test.doorbell.rung() - before, 2);
     Rig::new(&machines.bars[0]).recovers().unwrap();
 }
 
 #[test]
 fn stores_clear_it_where_the_engine_does_not() {
     let (machines, card) = machines(Slow {
-        deaf: AtomicBool::new(true),
-        ..Slow::default()
+        doorbell: OwnDoorbell::new(true),
     });
 
     assert!(left_behind(&machines).iter().all(|byte| *byte == 0));
 
     // It was asked once, and never again.
-    assert_eq!(card.test.rung.load(Ordering::Relaxed), 1);
+    assert_eq!(card.test.doorbell.rung(), 1);
 }

@@ -3,10 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use gpu_model::{Card, Protection, Stretches};
+use gpu_model::{Card, Layout, Protection, Stretches};
 use mmio::Bar;
+use mmio::layout::userd;
+use mmio::regs::pfifo;
 
 /// What a test does with accesses of BARs.
 pub trait Intercept: Send + Sync {
@@ -106,5 +109,50 @@ impl<T: Intercept> Card for Intercepted<T> {
 
     fn scrub(&self, address: u64, len: u64) -> bool {
         self.test.scrub(&*self.card, address, len)
+    }
+}
+
+/// Stands before the doorbell of the hypervisor's own channel.
+#[derive(Default)]
+pub struct OwnDoorbell {
+    /// The card does not hear it.
+    deaf: AtomicBool,
+    /// How often it was rung.
+    rung: AtomicU64,
+}
+
+impl OwnDoorbell {
+    /// One that the card does not hear, or does.
+    pub fn new(deaf: bool) -> Self {
+        Self {
+            deaf: AtomicBool::new(deaf),
+            rung: AtomicU64::new(0),
+        }
+    }
+
+    /// Where it is in BAR1: in the control page of the last channel.
+    pub fn place() -> u64 {
+        Layout::control_page(pfifo::CHANNELS - 1) + userd::GP_PUT
+    }
+
+    /// From now on the card hears it.
+    pub fn hear(&self) {
+        self.deaf.store(false, Ordering::Relaxed);
+    }
+
+    /// How often it was rung.
+    pub fn rung(&self) -> u64 {
+        self.rung.load(Ordering::Relaxed)
+    }
+
+    /// Passes a store on to `card`, unless it is one that is not heard.
+    pub fn write(&self, card: &dyn Card, bar: Bar, offset: u64, data: &[u8]) {
+        if bar == Bar::Bar1 && offset == Self::place() {
+            self.rung.fetch_add(1, Ordering::Relaxed);
+            if self.deaf.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+        card.write(bar, offset, data);
     }
 }
