@@ -64,12 +64,15 @@ impl Irqs {
     ///
     /// As [`Irqs::set_msi`].
     pub fn set_pin(&self, event: Option<File>) -> io::Result<()> {
-        let event = without_waiting(event)?;
+        self.wire_pin(without_waiting(event)?);
+        Ok(())
+    }
+
+    fn wire_pin(&self, event: Option<File>) {
         let mut pin = self.pin.lock();
         pin.event = event;
         pin.masked = false;
         pin.deliver();
-        Ok(())
     }
 
     /// The client stops or goes on listening to the pin.
@@ -82,9 +85,7 @@ impl Irqs {
     /// Cuts both.
     pub fn disconnect(&self) {
         *self.msi.lock() = None;
-        let mut pin = self.pin.lock();
-        pin.event = None;
-        pin.masked = false;
+        self.wire_pin(None);
     }
 
     /// Messages sent so far.
