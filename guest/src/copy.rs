@@ -8,6 +8,14 @@ use crate::{Channel, Object, Push, Result};
 /// Bytes of a line when a long copy is cut into lines.
 const LINE: u64 = 0x8000;
 
+/// How far from its buffer's beginning the target of a copy within video memory should be whose time is
+/// taken. Where the card is a program that QEMU interprets, that looks for translations in a table of
+/// a power of two entries, by page, and two pages that are a multiple of it apart take each other's entry
+/// away at each access (`accel/tcg/cputlb.c`, `tlb_index`). Buffers begin at multiples of 128 KiB, so
+/// both sides of a copy would meet so in all of their pages, or in none, and take twice as long by
+/// chance.
+pub const APART: u64 = 5 << 12;
+
 /// An engine that copies memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use guest::copy::Engine;
+use guest::copy::{APART, Engine};
 use guest::pattern::Pattern;
 use guest::{Access, Buffer, Channel, Device, Domain, Push};
 
@@ -34,12 +34,35 @@ struct Memory {
 }
 
 impl Memory {
-    fn ends(&self, direction: Direction) -> (&Buffer, &Buffer) {
+    fn new(device: &Arc<Device>, bytes: u64) -> Result<Self> {
+        let host = || Buffer::new(device, Domain::Gart, bytes);
+        let vram = |bytes| Buffer::new(device, Domain::Vram, bytes);
+        Ok(Self {
+            host: [host()?, host()?],
+            device: [vram(bytes)?, vram(bytes + APART)?],
+        })
+    }
+
+    fn ends(&self, direction: Direction) -> [End<'_>; 2] {
+        let end = |buffer, offset| End { buffer, offset };
+        let (host, device) = (&self.host, &self.device);
         match direction {
-            Direction::HtoD => (&self.host[0], &self.device[0]),
-            Direction::DtoH => (&self.device[0], &self.host[1]),
-            Direction::DtoD => (&self.device[0], &self.device[1]),
+            Direction::HtoD => [end(&host[0], 0), end(&device[0], 0)],
+            Direction::DtoH => [end(&device[0], 0), end(&host[1], 0)],
+            Direction::DtoD => [end(&device[0], 0), end(&device[1], APART)],
         }
+    }
+}
+
+/// Where a copy begins, or goes.
+struct End<'a> {
+    buffer: &'a Buffer,
+    offset: u64,
+}
+
+impl End<'_> {
+    fn address(&self) -> u64 {
+        self.buffer.address() + self.offset
     }
 }
 
@@ -63,11 +86,7 @@ pub fn measure(arguments: &CopyArguments) -> Result<()> {
         report.add(line)
     };
 
-    let allocate = |domain| Buffer::new(&device, domain, largest);
-    let memory = Memory {
-        host: [allocate(Domain::Gart)?, allocate(Domain::Gart)?],
-        device: [allocate(Domain::Vram)?, allocate(Domain::Vram)?],
-    };
+    let memory = Memory::new(&device, largest)?;
     let content = Pattern::new(1);
     content.fill(memory.host[0].quads()?);
     for engine in Engine::ALL {
@@ -137,10 +156,11 @@ fn check(
 ) -> Result<()> {
     Pattern::new(0).fill(memory.host[1].quads()?);
     for direction in [Direction::HtoD, Direction::DtoH] {
-        let (from, to) = memory.ends(direction);
+        let [from, to] = memory.ends(direction);
         let mut push = Push::new();
         engine.linear(&mut push, from.address(), to.address(), bytes);
-        channel.run(&push, &[(from, Access::Read), (to, Access::Write)], LIMIT)?;
+        let used = [(from.buffer, Access::Read), (to.buffer, Access::Write)];
+        channel.run(&push, &used, LIMIT)?;
     }
     content.check(memory.host[1].quads()?, 0, 0, bytes)?;
     Ok(())
@@ -151,7 +171,7 @@ fn check(
 fn bandwidth(
     channel: &mut Channel,
     engine: Engine,
-    (from, to): (&Buffer, &Buffer),
+    [from, to]: [End<'_>; 2],
     bytes: u64,
     time: Duration,
 ) -> Result<(u64, f64)> {
@@ -166,7 +186,7 @@ fn bandwidth(
             push.raw(one.words());
         }
         let start = Instant::now();
-        let used = [(from, Access::Read), (to, Access::Write)];
+        let used = [(from.buffer, Access::Read), (to.buffer, Access::Write)];
         let fence = channel.post_fenced(&push, &used)?;
         channel.wait(fence, LIMIT)?;
         let elapsed = start.elapsed();
@@ -191,13 +211,13 @@ fn latency(
     memory: &Memory,
     wait: &str,
 ) -> Result<Vec<f64>> {
-    let (from, to) = memory.ends(Direction::HtoD);
+    let [from, to] = memory.ends(Direction::HtoD);
     let mut push = Push::new();
     match engine {
         Some(engine) => engine.linear(&mut push, from.address(), to.address(), 4),
         None => _ = push.raw(&[0]),
     }
-    let used = [(from, Access::Read), (to, Access::Write)];
+    let used = [(from.buffer, Access::Read), (to.buffer, Access::Write)];
     let mut times = Vec::with_capacity(SAMPLES);
     for _ in 0..SAMPLES {
         let start = Instant::now();
@@ -206,7 +226,7 @@ fn latency(
             channel.wait(fence, LIMIT)?;
         } else {
             channel.submit(&push, &used)?;
-            to.wait_idle()?;
+            to.buffer.wait_idle()?;
         }
         times.push(start.elapsed().as_secs_f64() * 1e6);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use guest::copy::Engine;
+use guest::copy::{APART, Engine};
 use guest::kernel::{self, Grid};
 use guest::pattern::Pattern;
 use guest::{Access, Buffer, Channel, Device, Domain, Push};
@@ -19,10 +19,11 @@ const PROBE: u64 = 4096;
 /// Work that can be repeated.
 #[derive(Debug)]
 pub enum Work {
-    /// A copy within video memory, of as many bytes as the buffers have.
+    /// A copy within video memory, of as many bytes as its source has.
     Copy {
         engine: Engine,
         from: Buffer,
+        /// Its target, [`APART`] from the beginning.
         to: Buffer,
         /// What was copied, and room for what came out.
         check: Buffer,
@@ -59,7 +60,7 @@ impl Work {
         Ok(Self::Copy {
             engine,
             from: Buffer::new(device, Domain::Vram, bytes)?,
-            to: Buffer::new(device, Domain::Vram, bytes)?,
+            to: Buffer::new(device, Domain::Vram, bytes + APART)?,
             check: Buffer::new(device, Domain::Gart, PROBE)?,
         })
     }
@@ -101,7 +102,8 @@ impl Work {
                 channel.run(&attach, &[], limit)?;
                 let mut push = Push::new();
                 for _ in 0..times {
-                    engine.linear(&mut push, from.address(), to.address(), from.bytes());
+                    let target = to.address() + APART;
+                    engine.linear(&mut push, from.address(), target, from.bytes());
                 }
                 Ok(push)
             }
@@ -147,15 +149,19 @@ impl Work {
     pub fn check(&self, channel: &mut Channel, limit: Duration) -> Result<()> {
         match self {
             Self::Copy {
-                engine, to, check, ..
+                engine,
+                from,
+                to,
+                check,
             } => {
-                let bytes = PROBE.min(to.bytes());
+                let bytes = PROBE.min(from.bytes());
                 Pattern::new(0).fill(check.quads()?);
                 let mut download = Push::new();
-                engine.linear(&mut download, to.address(), check.address(), bytes);
+                let target = to.address() + APART;
+                engine.linear(&mut download, target, check.address(), bytes);
                 let used = [(to, Access::Read), (check, Access::Write)];
                 channel.run(&download, &used, limit)?;
-                Pattern::new(to.bytes()).check(check.quads()?, 0, 0, bytes)?;
+                Pattern::new(from.bytes()).check(check.quads()?, 0, 0, bytes)?;
             }
             Self::Kernel { turns, target, .. } => {
                 for thread in 0..kernel::THREADS {
