@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use crate::record::{Counters, Sample};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection.
-pub struct Control(BufReader<UnixStream>);
+struct Control(BufReader<UnixStream>);
 
 /// Answers that matter here.
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ impl Control {
     /// # Errors
     ///
     /// Nobody listens.
-    pub fn connect(path: &Path) -> Result<Self> {
+    fn connect(path: &Path) -> Result<Self> {
         let stream = UnixStream::connect(path)
             .with_context(|| format!("Nobody listens on {}", path.display()))?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -69,13 +69,53 @@ impl Control {
     /// # Errors
     ///
     /// The other side does not answer.
-    pub fn counters(&mut self) -> Result<Vec<Counters>> {
+    fn counters(&mut self) -> Result<Vec<Counters>> {
         self.0.get_mut().write_all(b"{\"action\":\"counters\"}\n")?;
         let mut line = String::new();
         let read = self.0.read_line(&mut line);
         read.context("The card's process does not answer")?;
         let reply: Reply = serde_json::from_str(&line).context("What does the answer mean?")?;
         reply.counters()
+    }
+}
+
+/// Looks at the counters of a card now and then.
+pub struct Sampler {
+    socket: PathBuf,
+    control: Option<Control>,
+    begin: Instant,
+    pub samples: Vec<Sample>,
+}
+
+impl Sampler {
+    /// Of the card whose process listens, or will, at `socket`.
+    pub fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+            control: None,
+            begin: Instant::now(),
+            samples: Vec::new(),
+        }
+    }
+
+    /// Does so if it is time.
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens, or answers.
+    pub fn look(&mut self) -> Result<()> {
+        let last = self.samples.last().map_or(0, |sample| sample.ms);
+        let now = self.begin.elapsed().as_millis() as u64;
+        if self.samples.is_empty() || now - last >= Sample::INTERVAL_MS {
+            let control = match &mut self.control {
+                Some(control) => control,
+                none => none.insert(Control::connect(&self.socket)?),
+            };
+            let counters = control.counters()?;
+            let ms = self.begin.elapsed().as_millis() as u64;
+            self.samples.push(Sample::new(ms, &counters));
+        }
+        Ok(())
     }
 }
 

@@ -165,6 +165,49 @@ impl FromStr for Load {
     }
 }
 
+/// How much there is to do.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Size {
+    /// What shows that it works, and ratios that are not lost in noise.
+    #[default]
+    Small,
+    /// What figures to cite are from.
+    Medium,
+    /// What takes hours where guests are interpreted.
+    Large,
+}
+
+impl Size {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Small, Self::Medium, Self::Large];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Medium => "medium",
+            Self::Large => "large",
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Size {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        named("size", &Self::ALL, Self::name, name)
+    }
+}
+
 /// How a guest gets the card.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -271,7 +314,7 @@ pub struct Job {
     /// Who may use the card when.
     pub sched: String,
     /// How much there is to do.
-    pub size: String,
+    pub size: Size,
     /// What they do, for [`Suite::Sharing`].
     #[serde(default)]
     pub load: Load,
@@ -377,6 +420,9 @@ mod tests {
         }
         for suite in Suite::ALL {
             assert_eq!(suite.to_string().parse::<Suite>().unwrap(), suite);
+        }
+        for size in Size::ALL {
+            assert_eq!(size.to_string().parse::<Size>().unwrap(), size);
         }
         let unknown = "x".parse::<Load>().unwrap_err().to_string();
         assert_eq!(

@@ -23,7 +23,7 @@ mod vfio_user;
 mod ways;
 mod work;
 
-pub use job::{Job, Load, Mode, Suite, Way};
+pub use job::{Job, Load, Mode, Size, Suite, Way};
 pub use lab::Programs;
 pub use plan::{Matrix, Plan};
 pub use record::{GuestResult, HostInfo, RESULTS, Record, Sample, read_all};

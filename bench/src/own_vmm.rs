@@ -1,7 +1,7 @@
 //! Guests of `gpuvm run`: on this host's KVM, or in a machine that has KVM.
 //!
-//! Either way a job is the same shell script, with other paths. The machine does all jobs that are
-//! left, one after the other, so that what is compared ran in the same one.
+//! Either way the command line is the same. The machine does all jobs that are left, one after the
+//! other, so that what is compared ran in the same one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{Initramfs, Machine, Running, Step, StepResult, Supervised, debian, nested, steps_in};
 
-use crate::control::samples_in;
+use crate::control::{Sampler, samples_in};
 use crate::job::{Job, Suite};
 use crate::lab::{Done, Lab, PCIE, Witness};
 use crate::record::{Counters, ENGINE_TIME, Sample};
@@ -32,79 +32,97 @@ const BOOT: Duration = Duration::from_secs(180);
 /// Where the machine has what guests boot into that run OpenCL.
 const OPENCL_INITRAMFS: &str = "/guest/opencl.cpio";
 
-/// Where a job finds what it needs.
-struct Places<'a> {
-    gpuvm: &'a str,
-    kernel: &'a str,
-    /// What guests boot into, but for their steps.
-    initramfs: String,
-    /// Their steps.
-    steps: String,
-    /// Debian's disk.
-    disk: &'a str,
-    /// A directory of the job's own. A shell's word.
-    scratch: &'a str,
-    /// What ends the VMM when its time is up; nothing where somebody else does.
-    guard: String,
+/// Files in a job's directory, which is where `gpuvm run` is started.
+const INITRD: &str = "initrd";
+const CONTROL: &str = "control";
+
+/// The file of guest `n`, and what is in it. A guest knows its number from its environment, to which
+/// Linux adds words of its command line that it does not know.
+fn guest_file(n: u16) -> (String, String) {
+    let parameters = nested::PARAMETERS;
+    (
+        format!("vm{n}.toml"),
+        format!("cmdline = \"{parameters} guest={n}\""),
+    )
 }
 
-/// The script of a job. Guests know their number from their environment, to which Linux adds words
-/// of its command line that it does not know.
-fn script(job: &Job, places: &Places<'_>) -> String {
-    let Places {
-        gpuvm,
+/// The arguments of `gpuvm` for a job, with guests of `kernel` and, if they need one, `disk`.
+fn arguments(job: &Job, kernel: &str, disk: &str) -> Vec<String> {
+    let memory = format!("{}M", memory(job));
+    let mut all: Vec<String> = [
+        "run",
+        "--kernel",
         kernel,
-        initramfs,
-        steps,
-        disk,
-        scratch,
-        guard,
-    } = places;
-    let mut script = format!(
-        "mkdir -p {scratch} && cd {scratch} && rm -f ./* && \
-         cat {initramfs} {steps} >initrd || exit 1\n"
-    );
-    let mut run = format!(
-        "{guard}{gpuvm} run --kernel {kernel} --initrd initrd --cpus 1 --memory {}M --gpu soft \
-         --stats --on-reset exit",
-        memory(job)
-    );
+        "--initrd",
+        INITRD,
+        "--cpus",
+        "1",
+        "--memory",
+        &memory,
+        "--gpu",
+        "soft",
+        "--stats",
+        "--on-reset",
+        "exit",
+    ]
+    .map(String::from)
+    .into();
+    let mut add = |name: &str, value: String| all.extend([name.to_owned(), value]);
     for n in 0..job.guests {
-        script += &format!(
-            "echo 'cmdline = \"{} guest={n}\"' >vm{n}.toml\n",
-            nested::PARAMETERS
-        );
-        run += &format!(" --vm vm{n}.toml");
+        add("--vm", guest_file(n).0);
     }
     if job.suite == Suite::Rodinia {
-        run += &format!(" --disk {disk},ro");
+        add("--disk", format!("{disk},ro"));
     }
-    run += &match job.mode.options() {
-        None => " --mode passthrough".to_owned(),
+    match job.mode.options() {
+        None => add("--mode", "passthrough".into()),
         Some((opt, track)) => {
-            let sched = &job.sched;
-            format!(" --mode fv --opt {opt} --track {track} --sched {sched}")
+            add("--mode", "fv".into());
+            add("--opt", opt.into());
+            add("--track", track.into());
+            add("--sched", job.sched.clone());
         }
-    };
-    run += &format!(" --vram {}M", vram(job));
+    }
+    add("--vram", format!("{}M", vram(job)));
     if job.slow_motion > 0 {
-        run += &format!(" --slow-motion {}", job.slow_motion);
+        add("--slow-motion", job.slow_motion.to_string());
     }
     if job.pcie {
         for (name, cost) in PCIE {
-            run += &format!(" {name} {cost}");
+            add(name, cost.to_string());
         }
     }
-    if job.suite != Suite::Sharing {
-        return format!("{script}{run} </dev/null\n");
+    if job.suite == Suite::Sharing {
+        // Consoles go to files, or frames of one guest would break those of another.
+        add("--control", CONTROL.into());
+        add("--console-dir", ".".into());
     }
-    // Consoles go to files, or frames of one guest would break those of another.
+    all
+}
+
+/// What the machine does for a job, whose guests boot into the files `initramfs` and `steps`.
+fn script(job: &Job, initramfs: &str, steps: &str) -> String {
+    let mut script = format!(
+        "mkdir -p /tmp/job && cd /tmp/job && rm -f ./* && \
+         cat {initramfs} {steps} >{INITRD} || exit 1\n"
+    );
+    for n in 0..job.guests {
+        let (name, content) = guest_file(n);
+        script += &format!("echo '{content}' >{name}\n");
+    }
+    let words = arguments(job, nested::KERNEL, nested::DISK);
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    let limit = work::time_out(job).as_secs();
+    let run = format!("timeout -k 5 {limit} gpuvm {} </dev/null", words.join(" "));
+    if job.suite != Suite::Sharing {
+        return format!("{script}{run}\n");
+    }
     format!(
         "{script}\
-         (while [ ! -S control ]; do sleep 0.2; done\n \
-         exec {gpuvm} ctl --every {} --only {} control counters) >samples 2>&1 &\n\
+         (while [ ! -S {CONTROL} ]; do sleep 0.2; done\n \
+         exec gpuvm ctl --every {} --only {} {CONTROL} counters) >samples 2>&1 &\n\
          sampler=$!\n\
-         {run} --control control --console-dir . </dev/null\nstatus=$?\n\
+         {run}\nstatus=$?\n\
          kill $sampler\ncat samples vm*.log\nexit $status\n",
         Sample::INTERVAL_MS,
         ENGINE_TIME.join(",")
@@ -170,30 +188,31 @@ fn found(file: &Path) -> Result<PathBuf> {
 /// Does a job on this host's KVM.
 pub fn on_host(lab: &Lab<'_>, job: &Job) -> Result<Done> {
     let logs = lab.logs_of(job)?;
-    let (initramfs, steps) = (logs.join("base.cpio"), logs.join("steps.cpio"));
-    fs::write(&initramfs, lab.files(job.suite)?.build())?;
-    fs::write(&steps, Initramfs::of_steps(&work::steps(job, "$guest")))?;
-    let text = |path: &Path| quoted(&path.display().to_string());
-    let script = script(
-        job,
-        &Places {
-            gpuvm: &text(&found(&lab.programs.gpuvm)?),
-            kernel: &text(&found(&lab.testbed.kernel(lab.kernel)?.image)?),
-            initramfs: text(&initramfs),
-            steps: text(&steps),
-            // The others have none, and a testbed need not.
-            disk: &match job.suite {
-                Suite::Rodinia => text(&found(&lab.testbed.disk())?),
-                _ => String::new(),
-            },
-            scratch: &text(&logs.join("scratch")),
-            guard: String::new(),
-        },
-    );
+    let scratch = logs.join("scratch");
+    if scratch.exists() {
+        fs::remove_dir_all(&scratch)?;
+    }
+    fs::create_dir(&scratch).with_context(|| format!("Cannot make {}", scratch.display()))?;
+    let mut initrd = lab.files(job.suite)?.build();
+    initrd.extend(Initramfs::of_steps(&work::steps(job, "$guest")));
+    fs::write(scratch.join(INITRD), initrd)?;
+    for (name, content) in (0..job.guests).map(guest_file) {
+        fs::write(scratch.join(name), content)?;
+    }
+    let kernel = found(&lab.testbed.kernel(lab.kernel)?.image)?;
+    let disk = match job.suite {
+        Suite::Rodinia => found(&lab.testbed.disk())?,
+        // The others have none, and a testbed need not.
+        _ => PathBuf::new(),
+    };
+    let text = |path: &Path| path.display().to_string();
+    let mut command = Command::new(found(&lab.programs.gpuvm)?);
+    command
+        .args(arguments(job, &text(&kernel), &text(&disk)))
+        .current_dir(&scratch);
     let log = logs.join("output.log");
-    let mut command = Command::new("sh");
-    command.args(["-c", &script]);
     let mut process = Supervised::spawn("VMM", &mut command, &log)?;
+    let mut sampler = (job.suite == Suite::Sharing).then(|| Sampler::new(&scratch.join(CONTROL)));
     let (begin, limit) = (Instant::now(), work::time_out(job));
     let status = loop {
         lab.session.check()?;
@@ -203,9 +222,19 @@ pub fn on_host(lab: &Lab<'_>, job: &Job) -> Result<Done> {
         if begin.elapsed() > limit {
             bail!("The guests were not done after {} s", limit.as_secs());
         }
+        if let Some(sampler) = &mut sampler {
+            // Nobody listens before the guests are there, nor when they are gone.
+            let _ = sampler.look();
+        }
         thread::sleep(POLL);
     };
-    let output = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    let mut output = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    for n in 0..job.guests {
+        // Only of guests that share there are such files.
+        if let Ok(console) = fs::read(scratch.join(format!("vm{n}.log"))) {
+            output += &String::from_utf8_lossy(&console);
+        }
+    }
     let mut steps = vec![StepResult {
         name: "job".into(),
         status: status.code().unwrap_or(-1),
@@ -213,14 +242,21 @@ pub fn on_host(lab: &Lab<'_>, job: &Job) -> Result<Done> {
         seconds: begin.elapsed().as_secs_f64(),
     }];
     steps.extend(steps_in(&output));
-    let done = done(job, &steps)?;
+    let mut done = done(job, &steps)?;
+    if let Some(sampler) = sampler {
+        done.samples = sampler.samples;
+    }
     let _ = fs::remove_dir_all(&logs);
     Ok(done)
 }
 
-/// A word of the shell.
+/// A word of the shell: in quotes where it needs them.
 fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,.:/@".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// Does jobs in a machine with KVM, in another one where a job has ended that.
@@ -311,24 +347,13 @@ fn machine(lab: &Lab<'_>, jobs: &[&Job]) -> Result<Machine> {
         let steps = format!("/guest/{}.cpio", job_step(n));
         let archive = Initramfs::of_steps(&work::steps(job, "$guest"));
         machine.files.add_bytes(&steps, &archive)?;
-        let limit = work::time_out(job);
-        let script = script(
-            job,
-            &Places {
-                gpuvm: "gpuvm",
-                kernel: nested::KERNEL,
-                initramfs: match job.suite {
-                    Suite::Rodinia => OPENCL_INITRAMFS.into(),
-                    _ => nested::INITRAMFS.into(),
-                },
-                steps,
-                disk: nested::DISK,
-                scratch: "/tmp/job",
-                guard: format!("timeout -k 5 {} ", limit.as_secs()),
-            },
-        );
+        let initramfs = match job.suite {
+            Suite::Rodinia => OPENCL_INITRAMFS,
+            _ => nested::INITRAMFS,
+        };
+        let script = script(job, initramfs, &steps);
         machine.steps.push(Step::new(&job_step(n), script));
-        machine.time_out += limit + Duration::from_secs(10);
+        machine.time_out += work::time_out(job) + Duration::from_secs(10);
     }
     let guests = jobs
         .iter()
@@ -344,16 +369,7 @@ mod tests {
     use crate::testing::job;
 
     fn script_of(job: &Job) -> String {
-        let places = Places {
-            gpuvm: "gpuvm",
-            kernel: "k",
-            initramfs: "a".into(),
-            steps: "b".into(),
-            disk: "/dev/vda",
-            scratch: "/tmp/job",
-            guard: "timeout 9 ".into(),
-        };
-        script(job, &places)
+        script(job, "a", "b")
     }
 
     fn step(name: &str, status: i32, output: &str) -> StepResult {
@@ -370,7 +386,7 @@ mod tests {
         let script = script_of(&job(Suite::Rodinia, "fv:bulk+incremental@ring", 1));
         for part in [
             "cat a b >initrd",
-            "timeout 9 gpuvm run --kernel k",
+            "timeout -k 5 1200 gpuvm run --kernel /guest/vmlinuz",
             "--disk /dev/vda,ro",
             "--mode fv --opt bulk,incremental --track ring --sched direct",
         ] {
@@ -422,7 +438,9 @@ mod tests {
     }
 
     #[test]
-    fn path_with_a_quote_stays_one_word() {
+    fn word_has_quotes_where_it_needs_them() {
+        assert_eq!(quoted("--opt=none,bulk"), "--opt=none,bulk");
         assert_eq!(quoted("a b'c"), r"'a b'\''c'");
+        assert_eq!(quoted(""), "''");
     }
 }

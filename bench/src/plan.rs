@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::job::{Job, Load, Mode, Suite, Way};
+use crate::job::{Job, Load, Mode, Size, Suite, Way};
 use crate::record::Record;
 
 /// All combinations of these.
@@ -25,7 +25,7 @@ pub struct Matrix {
     /// Without the cost of PCIe, with it, or both.
     pub pcie: Vec<bool>,
     /// Size.
-    pub size: String,
+    pub size: Size,
     /// Names of OpenCL workloads, for [`Suite::Rodinia`]; none: all of them.
     pub workloads: Vec<String>,
     /// Repetitions.
@@ -84,6 +84,9 @@ impl Plan {
                 }
             }
         }
+        // Who names something twice wants it once.
+        let mut keys = HashSet::new();
+        jobs.retain(|job| keys.insert(job.key()));
         Self { jobs }
     }
 }
@@ -95,7 +98,7 @@ fn job(matrix: &Matrix, suite: Suite, mode: &Mode, repetition: u32) -> Job {
         way: matrix.way,
         guests: 1,
         sched: "direct".into(),
-        size: matrix.size.clone(),
+        size: matrix.size,
         load: Load::default(),
         slow_motion: 0,
         pcie: false,
@@ -145,7 +148,7 @@ mod tests {
             loads: vec![Load::Unlike],
             slow_motion: 0,
             pcie: vec![false],
-            size: "small".into(),
+            size: Size::Small,
             workloads: Vec::new(),
             repeat: 2,
         }
@@ -182,6 +185,16 @@ mod tests {
             .map(|job| (job.guests, job.sched.as_str()))
             .collect();
         assert_eq!(sharing, [(1, "direct"), (2, "fifo"), (2, "drr")]);
+    }
+
+    #[test]
+    fn what_is_named_twice_is_done_once() {
+        let twice = Plan::new(&Matrix {
+            suites: vec![Suite::Micro, Suite::Sharing, Suite::Micro],
+            guests: vec![1, 2, 2],
+            ..matrix()
+        });
+        assert_eq!(twice.jobs, Plan::new(&matrix()).jobs);
     }
 
     #[test]

@@ -16,17 +16,17 @@ pub const OVERHEAD: &[Figure] = &[
     Figure {
         source: "GPUvm (ATC'14), Quadro 6000, Xen",
         what: "full virtualization",
-        value: "10x to 100x; naive over 100x in nine benchmarks",
+        value: "10× to 100×; naive over 100× in nine benchmarks",
     },
     Figure {
         source: "Full GPU virtualization re-evaluated",
         what: "full virtualization",
-        value: "232x on average, 737x at worst; boot 7.4x",
+        value: "232× on average, 737× at worst; boot 7.4×",
     },
     Figure {
         source: "GPUvm (ATC'14)",
         what: "paravirtualization",
-        value: "2x to 3x",
+        value: "2× to 3×",
     },
     Figure {
         source: "G-KVM (CIT 2016)",
@@ -45,19 +45,19 @@ pub const ABLATION: &[Figure] = &[
     Figure {
         source: "GPUvm (ATC'14)",
         what: "BAR remap / lazy shadowing",
-        value: "1.6x / 1.2x faster",
+        value: "1.6× / 1.2× faster",
     },
     Figure {
         source: "gHyvi (ATC'15)",
         what: "relaxed shadowing",
-        value: "up to 13x over gVirt",
+        value: "up to 13× over gVirt",
     },
 ];
 
 /// What hypervisors wrote.
 pub const BYTES: &[Figure] = &[Figure {
     source: "Full GPU virtualization re-evaluated",
-    what: "bytes written in a run of hotspot, lud, srad or mmul, naive and original",
+    what: "bytes written in a run of hotspot, lud, srad or mmul, naive and original; which bytes is not known here",
     value: "660,000 and 6,700",
 }];
 

@@ -1,12 +1,12 @@
 //! Does the jobs of a plan, one after the other.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use e2e::{Kernel, Session, Testbed};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
@@ -54,10 +54,13 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// The user wants to stop, or records cannot be written. What was recorded stays.
+    /// The user wants to stop, records cannot be written, or those that are there are not of this host
+    /// and these guests. What was recorded stays.
     pub fn run(&self, plan: &Plan) -> Result<usize> {
+        let _alone = lock(&self.directory)?;
         let session = Session::quiet()?;
         let records = read_all(&self.directory)?;
+        comparable(&self.host, &records)?;
         let left = plan.left(&records);
         if left.len() < plan.jobs.len() {
             eprintln!(
@@ -98,6 +101,39 @@ impl Runner {
         file.write_all(&line)
             .with_context(|| format!("Cannot write {}", path.display()))
     }
+}
+
+/// Keeps others from writing to `directory` as long as the file is open.
+fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join("lock");
+    let file = File::create(&path).with_context(|| format!("Cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("Another gpuvm bench is at work in {}", directory.display())
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("Cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Fails unless figures of `host` can stand beside `records`.
+fn comparable(host: &HostInfo, records: &[Record]) -> Result<()> {
+    let describe = |host: &HostInfo| {
+        format!(
+            "guests with kernel {} on {} cores of {}",
+            host.guest_kernel, host.cores, host.cpu
+        )
+    };
+    let others = records.iter().map(|record| describe(&record.host));
+    if let Some(other) = others.into_iter().find(|other| *other != describe(host)) {
+        bail!(
+            "The results there are of {other}, but these would be of {}: choose another --out",
+            describe(host)
+        );
+    }
+    Ok(())
 }
 
 /// Keeps records of jobs.
@@ -178,6 +214,14 @@ impl Progress {
             Some(left) => format!(", about {} left", HumanDuration(left)),
             None => String::new(),
         };
+        if self.bar.is_hidden() {
+            // Where there is no terminal, a bar shows nothing.
+            eprintln!(
+                "Run {} of {}{left}: {job}",
+                self.bar.position() + 1,
+                self.bar.length().unwrap_or(0)
+            );
+        }
         self.bar.set_message(format!("{left}  {job}"));
     }
 
@@ -225,6 +269,33 @@ fn truncate_to_lines(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use crate::testing::job;
+
+    #[test]
+    fn results_of_other_guests_are_not_gone_on_with() {
+        let host = |kernel: &str| HostInfo {
+            guest_kernel: kernel.into(),
+            ..HostInfo::default()
+        };
+        let record = Record {
+            host: host("6.1"),
+            ..Record::new(job(Suite::Boot, "fv:all", 1))
+        };
+        assert!(comparable(&host("6.1"), std::slice::from_ref(&record)).is_ok());
+        let error = comparable(&host("6.12"), &[record])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("kernel 6.1 on"), "{error}");
+    }
+
+    #[test]
+    fn directory_has_one_bench_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = lock(directory.path()).unwrap();
+        let error = lock(directory.path()).unwrap_err().to_string();
+        assert!(error.starts_with("Another gpuvm bench"), "{error}");
+        drop(first);
+        assert!(lock(directory.path()).is_ok());
+    }
 
     #[test]
     fn time_left_is_that_of_jobs_of_the_same_kind() {

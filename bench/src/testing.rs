@@ -1,6 +1,6 @@
 //! Set-up that tests have in common.
 
-use crate::job::{Job, Load, Suite, Way};
+use crate::job::{Job, Load, Size, Suite, Way};
 
 /// A small job of `guests`, the first of its repetitions.
 pub fn job(suite: Suite, mode: &str, guests: u16) -> Job {
@@ -10,7 +10,7 @@ pub fn job(suite: Suite, mode: &str, guests: u16) -> Job {
         way: Way::Nested,
         guests,
         sched: if guests > 1 { "drr" } else { "direct" }.into(),
-        size: "small".into(),
+        size: Size::Small,
         load: Load::default(),
         slow_motion: 0,
         pcie: false,

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use e2e::{Card, CardOptions, Device, Machine, Outcome, Running, debian};
 
-use crate::control::Control;
+use crate::control::Sampler;
 use crate::job::{Job, Suite};
 use crate::lab::{Done, Lab, PCIE};
 use crate::record::Sample;
@@ -96,7 +96,7 @@ fn side_by_side(
     control: Option<&Path>,
     logs: &Path,
 ) -> Result<(Vec<Outcome>, Vec<Sample>)> {
-    let mut sampler = control.map(Sampler::new).transpose()?;
+    let mut sampler = control.map(Sampler::new);
     let mut guests = Vec::new();
     for (n, machine) in machines.iter().enumerate() {
         let artefacts = logs.join(format!("guest{n}"));
@@ -130,33 +130,4 @@ fn side_by_side(
     }
     let samples = sampler.map_or_else(Vec::new, |sampler| sampler.samples);
     Ok((outcomes.into_iter().flatten().collect(), samples))
-}
-
-/// Looks at the counters of a card now and then.
-struct Sampler {
-    control: Control,
-    begin: Instant,
-    samples: Vec<Sample>,
-}
-
-impl Sampler {
-    fn new(socket: &Path) -> Result<Self> {
-        Ok(Self {
-            control: Control::connect(socket)?,
-            begin: Instant::now(),
-            samples: Vec::new(),
-        })
-    }
-
-    /// Does so if it is time.
-    fn look(&mut self) -> Result<()> {
-        let last = self.samples.last().map_or(0, |sample| sample.ms);
-        let now = self.begin.elapsed().as_millis() as u64;
-        if self.samples.is_empty() || now - last >= Sample::INTERVAL_MS {
-            let counters = self.control.counters()?;
-            let ms = self.begin.elapsed().as_millis() as u64;
-            self.samples.push(Sample::new(ms, &counters));
-        }
-        Ok(())
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{Step, StepResult, debian};
 
-use crate::job::{Job, Kernels, Suite, Way};
+use crate::job::{Job, Kernels, Size, Suite, Way};
 use crate::record::{Counters, GuestResult};
 
 /// The step that is measured.
@@ -50,7 +50,7 @@ pub fn waits_for_others(job: &Job) -> bool {
 }
 
 fn script(job: &Job, number: &str) -> String {
-    let large = job.size != "small";
+    let large = job.size != Size::Small;
     match job.suite {
         Suite::Boot => {
             r#"echo "{\"type\":\"boot\",\"uptime_s\":$(cut -d' ' -f1 /proc/uptime)}""#.into()
@@ -113,10 +113,10 @@ fn sharing(job: &Job, number: &str, seconds: u32) -> String {
 
 /// How long a job may take: many times what it takes on an idle machine.
 pub fn time_out(job: &Job) -> Duration {
-    let seconds = match (job.suite, job.size.as_str()) {
-        (Suite::Rodinia, "small") => 1200,
+    let seconds = match (job.suite, job.size) {
+        (Suite::Rodinia, Size::Small) => 1200,
         (Suite::Rodinia, _) => 7200,
-        (_, "small") => 900,
+        (_, Size::Small) => 900,
         _ => 2700,
     };
     Duration::from_secs(seconds * u64::from(job.guests.max(1)))
@@ -196,11 +196,12 @@ pub fn counters(log: &str) -> Vec<Counters> {
 }
 
 /// Counters of a mark that are told of each run, and what they are called there.
-const OF_RUN: [(&str, &str); 6] = [
+const OF_RUN: [(&str, &str); 7] = [
     ("gpu_entries_written_total", "entries_written"),
     ("gpu_entries_emptied_total", "entries_emptied"),
     ("gpu_sync_written_bytes_total", "shadow_written_bytes"),
     ("gpu_block_written_bytes_total", "block_written_bytes"),
+    ("gpu_written_bytes_total", "stored_bytes"),
     ("gpu_syncs_total", "syncs"),
     ("exits_total", "exits"),
 ];

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds what `gpuvm bench` needs and runs it.
 
 use std::{
+    os::unix::process::CommandExt,
     path::Path,
     process::{Command, ExitCode, ExitStatus},
 };
@@ -21,17 +22,16 @@ pub struct Arguments {
     arguments: Vec<String>,
 }
 
-/// Prepares the testbed, builds the programs, and passes on how the benchmarks ended.
+/// Prepares the testbed, builds the programs, and becomes `gpuvm bench`: whoever ends this process
+/// ends that.
 ///
 /// # Errors
 ///
 /// When something cannot be prepared or started.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     testbed::prepare()?;
-    let status = measure(&build::programs()?, &arguments.arguments)?;
-    Ok(status
-        .code()
-        .map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8)))
+    let mut command = command(&build::programs()?, &arguments.arguments);
+    Err(command.exec()).context("Cannot start gpuvm")
 }
 
 /// Runs `gpuvm bench` with `arguments`; how it ended.
@@ -40,16 +40,21 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 ///
 /// When it cannot be started.
 pub fn measure(programs: &Programs, arguments: &[String]) -> Result<ExitStatus> {
+    let mut command = command(programs, arguments);
+    command.status().context("Cannot start gpuvm")
+}
+
+fn command(programs: &Programs, arguments: &[String]) -> Command {
     let tools = programs.guest_tools.iter().chain(&programs.debian_tools);
     let mut places: Vec<String> = tools
         .filter_map(|tool| tool.parent().map(Path::display))
         .map(|place| place.to_string())
         .collect();
     places.dedup();
-    Command::new(&programs.gpuvm)
+    let mut command = Command::new(&programs.gpuvm);
+    command
         .args(["bench", "--tools", &places.join(",")])
         .args(arguments)
-        .current_dir(workspace::root())
-        .status()
-        .context("Cannot start gpuvm")
+        .current_dir(workspace::root());
+    command
 }

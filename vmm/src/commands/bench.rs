@@ -3,20 +3,22 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, ensure};
-use bench::{Load, Matrix, Mode, Plan, Programs, Runner, Suite, Way};
+use anyhow::{Context, bail, ensure};
+use bench::{Load, Matrix, Mode, Plan, Programs, Runner, Size, Suite, Way};
 use clap::ValueEnum;
 use e2e::{Kernel, Testbed};
 use sched::Policy;
 
+use super::sharing;
 use crate::host::{self, Kvm};
 
 /// Arguments of `gpuvm bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Suites: micro, copy, rodinia, boot, contexts, sharing.
+    /// Suites: micro (small operations), copy (bandwidths), rodinia (OpenCL programs), boot (the
+    /// driver's probe), contexts (1 to 16 of them in a guest), sharing (several guests).
     #[arg(
         long,
         value_name = "NAME,…",
@@ -81,8 +83,8 @@ pub struct Args {
     pcie: Pcie,
 
     /// How much there is to do: small, medium, large.
-    #[arg(long, default_value = "small", value_parser = ["small", "medium", "large"])]
-    size: String,
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    size: Size,
 
     /// How often each run is done.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -125,12 +127,17 @@ impl Pcie {
 
 /// Runs what is not there yet, then makes the report.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let testbed = Testbed::open(&Testbed::root(Path::new("target")))?;
-    let gpuvm = match args.gpuvm {
-        Some(file) => file,
+    let gpuvm = match &args.gpuvm {
+        Some(file) => file.clone(),
         None => std::env::current_exe().context("Cannot find this program")?,
     };
-    let mut places = args.tools;
+    let way = match args.way {
+        Some(way) => way,
+        None => best_way(&gpuvm)?,
+    };
+    check(&args, way, &gpuvm)?;
+    let testbed = Testbed::open(&Testbed::root(Path::new("target")))?;
+    let mut places = args.tools.clone();
     places.extend(gpuvm.parent().map(Path::to_owned));
     let find = |name: &str| {
         let found = places.iter().map(|place| place.join(name));
@@ -147,10 +154,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         programs.rodinia.is_some() || !args.suite.contains(&Suite::Rodinia),
         "There is no rodinia beside this program: see --tools, or use `cargo xtask bench`"
     );
-    let way = match args.way {
-        Some(way) => way,
-        None => best_way(&programs.gpuvm)?,
-    };
+    if let Some(rodinia) = &programs.rodinia {
+        known_workloads(rodinia, &args.workloads)?;
+    }
     eprintln!("Guests are run the way {way}");
     let plan = Plan::new(&Matrix {
         suites: args.suite,
@@ -177,6 +183,54 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails where a guest would, but before there is one.
+fn check(args: &Args, way: Way, gpuvm: &Path) -> anyhow::Result<()> {
+    for mode in &args.modes {
+        if let Some((opt, track)) = mode.options() {
+            sharing::check(opt, track, way == Way::VfioUser)
+                .with_context(|| format!("The mode {mode} cannot be run the way {way}"))?;
+        }
+    }
+    ensure!(
+        !args.suite.contains(&Suite::Sharing)
+            || args.modes.iter().any(|mode| mode.options().is_some()),
+        "Only virtual GPUs are shared: the suite sharing needs a mode fv:…"
+    );
+    match way {
+        Way::Kvm => match host::kvm() {
+            Kvm::Hardware { .. } | Kvm::Software { .. } => {}
+            Kvm::Denied { reason } => bail!("The way kvm needs /dev/kvm: {reason}"),
+            Kvm::Absent { .. } => bail!("The way kvm needs /dev/kvm, which this host lacks"),
+        },
+        Way::Nested => ensure!(
+            is_static(gpuvm).with_context(|| format!("Cannot read {}", gpuvm.display()))?,
+            "The way nested needs a static gpuvm, which {} is not: use `cargo xtask bench`",
+            gpuvm.display()
+        ),
+        Way::VfioUser => {}
+    }
+    Ok(())
+}
+
+/// Fails if one of `names` is none of the workloads of `rodinia`. Nothing is known where that does
+/// not run: it needs the libraries of the guests' Debian.
+fn known_workloads(rodinia: &Path, names: &[String]) -> anyhow::Result<()> {
+    let listed = Command::new(rodinia).args(["--list", "--json"]).output();
+    let Some(listed) = listed.ok().filter(|listed| listed.status.success()) else {
+        return Ok(());
+    };
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    let known: Vec<&str> = listed.lines().map(|name| name.trim_matches('"')).collect();
+    for name in names {
+        ensure!(
+            known.contains(&name.as_str()),
+            "There is no workload {name:?}, only {}",
+            known.join(", ")
+        );
+    }
+    Ok(())
 }
 
 /// The first way that can be gone here.

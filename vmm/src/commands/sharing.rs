@@ -120,6 +120,46 @@ impl Track {
     }
 }
 
+/// What `opt` and `track` are where machines are in other processes: see [`Options::remote`].
+fn remote(mut opt: Optimisations, track: Track) -> anyhow::Result<(Optimisations, Track)> {
+    if opt == Optimisations::ALL {
+        opt -= Optimisations::LOCAL;
+    }
+    let local = opt & Optimisations::LOCAL;
+    if !local.is_empty() {
+        bail!("Not available over vfio-user, where every access is a message: {local}");
+    }
+    match track {
+        Track::Auto | Track::Compare => Ok((opt, track)),
+        // Every store exits anyway.
+        Track::Trap => Ok((opt, Track::Auto)),
+        Track::Log | Track::Ring | Track::Hybrid => {
+            bail!("Over vfio-user, where no store passes unseen, --track is trap or compare")
+        }
+    }
+}
+
+/// Fails unless `opt` and `track` are what `--opt` and `--track` take: of machines that are in other
+/// processes, if `elsewhere`.
+///
+/// # Errors
+///
+/// What is wrong with them.
+pub fn check(opt: &str, track: &str, elsewhere: bool) -> anyhow::Result<()> {
+    let opt: Optimisations = opt.parse()?;
+    let Ok(track) = Track::from_str(track, false) else {
+        let known: Vec<String> = Track::value_variants()
+            .iter()
+            .filter_map(|known| Some(known.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        bail!("There is no --track {track:?}, only {}", known.join(", "));
+    };
+    if elsewhere {
+        remote(opt, track)?;
+    }
+    Ok(())
+}
+
 /// A card that is shared.
 pub struct Shared {
     /// It.
@@ -209,21 +249,7 @@ impl Options {
     ///
     /// An optimisation that needs the machine.
     pub fn remote(mut self) -> anyhow::Result<Self> {
-        if self.opt == Optimisations::ALL {
-            self.opt -= Optimisations::LOCAL;
-        }
-        let local = self.opt & Optimisations::LOCAL;
-        if !local.is_empty() {
-            bail!("Not available over vfio-user, where every access is a message: {local}");
-        }
-        match self.track {
-            Track::Auto | Track::Compare => {}
-            // Every store exits anyway.
-            Track::Trap => self.track = Track::Auto,
-            Track::Log | Track::Ring | Track::Hybrid => {
-                bail!("Over vfio-user, where no store passes unseen, --track is trap or compare")
-            }
-        }
+        (self.opt, self.track) = remote(self.opt, self.track)?;
         Ok(self)
     }
 
@@ -419,6 +445,18 @@ fn write_counters(vgpu: &VirtualGpu, out: &mut impl Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn choices_are_checked_before_there_is_a_machine() {
+        let error = |opt, track, elsewhere| check(opt, track, elsewhere).unwrap_err().to_string();
+        assert!(check("paper,bulk", "hybrid", false).is_ok());
+        assert!(check("all", "auto", true).is_ok());
+        assert!(error("bluk", "auto", false).starts_with("There is no optimisation \"bluk\""));
+        assert!(
+            error("all", "guess", false).ends_with("only auto, trap, log, ring, compare, hybrid")
+        );
+        assert!(error("paper", "auto", true).ends_with(": bar3-remap"));
+    }
 
     #[test]
     fn option_has_a_size_for_all_machines_or_for_each() {
