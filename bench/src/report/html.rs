@@ -1,6 +1,14 @@
 //! A page that needs nothing from elsewhere.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
 use crate::published::Figure;
+
+/// Where pictures go, beside the page.
+const PLOTS: &str = "plots";
 
 const STYLE: &str = "\
 :root{color-scheme:light}
@@ -17,8 +25,9 @@ figcaption{margin-top:8px;color:#59626d;font-size:14px}
 .gallery{display:grid;grid-template-columns:1fr 1fr;gap:12px}
 .scroll{overflow-x:auto;margin:16px 0;background:#fff;border:1px solid #dde1e6;border-radius:8px}
 table{border-collapse:collapse;width:100%;font-size:14px}
-th,td{padding:6px 12px;text-align:left;white-space:nowrap;border-bottom:1px solid #eceff2}
-th{font-weight:600;color:#59626d;background:#fafbfc}
+th,td{padding:6px 12px;text-align:left;border-bottom:1px solid #eceff2}
+td{white-space:nowrap}
+th{font-weight:600;vertical-align:bottom;color:#59626d;background:#fafbfc}
 tr:last-child td{border-bottom:0}
 td.n{text-align:right;font-variant-numeric:tabular-nums}
 th.n{text-align:right}
@@ -50,6 +59,7 @@ fn is_figure(cell: &str) -> bool {
 }
 
 impl Page {
+    /// An empty one.
     pub fn new(title: &str) -> Self {
         let title = escape(title);
         let text = format!(
@@ -63,24 +73,22 @@ impl Page {
         }
     }
 
+    /// A heading.
     pub fn heading(&mut self, text: &str) {
         self.text += &format!("<h2>{}</h2>\n", escape(text));
     }
 
+    /// A heading below a heading.
     pub fn subheading(&mut self, text: &str) {
         self.text += &format!("<h3>{}</h3>\n", escape(text));
     }
 
+    /// A paragraph.
     pub fn paragraph(&mut self, text: &str) {
         self.text += &format!("<p>{}</p>\n", escape(text));
     }
 
-    /// The pictures so far, by name.
-    pub fn pictures(&self) -> impl Iterator<Item = (&str, &str)> {
-        let pictures = self.pictures.iter();
-        pictures.map(|(name, picture)| (name.as_str(), picture.as_str()))
-    }
-
+    /// A picture as wide as the page, `svg`, which is also written by that name.
     pub fn figure(&mut self, name: &str, svg: &str, caption: &str) {
         self.pictures.push((name.to_owned(), svg.to_owned()));
         let svg = scalable(svg);
@@ -88,6 +96,7 @@ impl Page {
         self.text += &format!("<figure>{svg}<figcaption>{caption}</figcaption></figure>\n");
     }
 
+    /// Pictures by name, two beside one another.
     pub fn gallery(&mut self, pictures: Vec<(String, String)>, caption: &str) {
         if pictures.is_empty() {
             return;
@@ -100,6 +109,7 @@ impl Page {
         );
     }
 
+    /// A table. Columns of figures alone are set to the right.
     pub fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
         let figures: Vec<bool> = (0..head.len())
             .map(|column| {
@@ -126,6 +136,7 @@ impl Page {
         self.text += "</tbody></table></div>\n";
     }
 
+    /// Figures of others.
     pub fn published(&mut self, title: &str, figures: &[Figure]) {
         self.text += &format!("<div class=\"published\"><p>{}</p><ul>\n", escape(title));
         for Figure {
@@ -140,15 +151,34 @@ impl Page {
         self.text += "</ul></div>\n";
     }
 
+    /// Content that opens when it is asked for.
     pub fn details(&mut self, title: &str, content: impl FnOnce(&mut Self)) {
         self.text += &format!("<details><summary>{}</summary>\n", escape(title));
         content(self);
         self.text += "</details>\n";
     }
 
-    pub fn finish(mut self) -> String {
-        self.text += "</main></body></html>\n";
-        self.text
+    /// The page as text.
+    pub fn finish(&self) -> String {
+        format!("{}</main></body></html>\n", self.text)
+    }
+
+    /// Writes it to `file`, and its pictures to a directory beside that; where it is.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be written.
+    pub fn write(&self, file: &Path) -> Result<PathBuf> {
+        let save = |path: &Path, text: &str| {
+            fs::write(path, text).with_context(|| format!("Cannot write {}", path.display()))
+        };
+        let plots = file.with_file_name(PLOTS);
+        fs::create_dir_all(&plots).with_context(|| format!("Cannot make {}", plots.display()))?;
+        for (name, picture) in &self.pictures {
+            save(&plots.join(format!("{name}.svg")), picture)?;
+        }
+        save(file, &self.finish())?;
+        Ok(file.to_owned())
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::job::{Mode, Suite, Way};
+use crate::job::{Mode, Size, Suite, Way};
 use crate::record::{Counters, GuestResult, Record};
 
 /// What records have in common whose figures can be compared.
@@ -14,6 +14,8 @@ pub struct Group {
     pub way: Way,
     /// Whether accesses of the card cost what they cost over PCIe.
     pub pcie: bool,
+    /// How much there was to do.
+    pub size: Size,
 }
 
 impl Group {
@@ -22,6 +24,7 @@ impl Group {
         Self {
             way: record.job.way,
             pcie: record.job.pcie,
+            size: record.job.size,
         }
     }
 
@@ -38,10 +41,12 @@ impl Group {
 
     /// The name of a picture of the group.
     pub fn name(self, picture: &str) -> String {
-        match self.pcie {
-            true => format!("{picture}-{}-pcie", self.way),
-            false => format!("{picture}-{}", self.way),
-        }
+        let size = match self.size {
+            Size::Small => String::new(),
+            size => format!("-{size}"),
+        };
+        let pcie = if self.pcie { "-pcie" } else { "" };
+        format!("{picture}-{}{size}{pcie}", self.way)
     }
 
     /// In words.
@@ -51,15 +56,48 @@ impl Group {
             Way::Nested => "gpuvm run on KVM in an interpreted machine",
             Way::VfioUser => "interpreted by QEMU, card over vfio-user",
         };
-        match self.pcie {
-            true => format!("{way}, accesses as slow as over PCIe"),
-            false => way.into(),
-        }
+        let pcie = match self.pcie {
+            true => ", accesses as slow as over PCIe",
+            false => "",
+        };
+        format!("{way}, size {}{pcie}", self.size)
     }
 }
 
-/// A benchmark: its suite and its name.
-pub type Benchmark = (Suite, String);
+/// A benchmark. Those of a family stand together, in the order of their places.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Benchmark {
+    /// Its suite.
+    pub suite: Suite,
+    /// What it has in common with others: of copies engine and direction, of phases the workload.
+    pub family: String,
+    /// Its place among those: the size of a copy, the number of contexts; of phases that in time,
+    /// from 1 on, behind their sum.
+    pub place: u64,
+    /// Its name.
+    pub name: String,
+}
+
+impl Benchmark {
+    /// One that stands alone.
+    fn alone(suite: Suite, name: String) -> Self {
+        Self {
+            suite,
+            family: name.clone(),
+            place: 0,
+            name,
+        }
+    }
+
+    /// Of a part of another one, which part.
+    pub fn phase(&self) -> Option<&'static str> {
+        let part = usize::try_from(self.place).ok()?.checked_sub(1)?;
+        PHASES
+            .get(part)
+            .copied()
+            .filter(|_| self.suite == Suite::Rodinia)
+    }
+}
 
 /// What was measured: time or the inverse of a rate, so that less is better and ratios are
 /// slow-downs.
@@ -187,13 +225,11 @@ fn number(line: &Value, name: &str) -> Option<f64> {
 
 /// Every guest has booted; those with a Debian have more to unpack before.
 fn of_guest(suite: Suite, guest: &GuestResult) -> Vec<(Benchmark, Measure)> {
-    let lines = guest.lines.iter().flat_map(of_line);
-    let mut all: Vec<_> = lines
-        .map(|(name, measure)| ((suite, name), measure))
-        .collect();
+    let lines = guest.lines.iter();
+    let mut all: Vec<_> = lines.flat_map(|line| of_line(suite, line)).collect();
     if suite != Suite::Rodinia {
-        let name = "nouveau's probe".to_owned();
-        all.push(((Suite::Boot, name), Measure::time(guest.probe_s, "s")));
+        let probe = Benchmark::alone(Suite::Boot, "nouveau's probe".into());
+        all.push((probe, Measure::time(guest.probe_s, "s")));
     }
     all
 }
@@ -201,23 +237,26 @@ fn of_guest(suite: Suite, guest: &GuestResult) -> Vec<(Benchmark, Measure)> {
 /// The phases of an OpenCL workload, in the order of their time.
 pub const PHASES: [&str; 6] = ["init", "build", "htod", "launch", "dtoh", "close"];
 
-fn of_line(line: &Value) -> Vec<(String, Measure)> {
+fn of_line(suite: Suite, line: &Value) -> Vec<(Benchmark, Measure)> {
+    let alone = |name: String| Benchmark::alone(suite, name);
     if let Some(rate) = number(line, "mib_per_s") {
-        let size = size(number(line, "bytes").unwrap_or(0.0) as u64);
-        let name = format!(
-            "{} {} {size}",
-            text(line, "engine"),
-            text(line, "direction")
-        );
-        return vec![(name, Measure::rate(rate, "MiB/s"))];
+        let bytes = number(line, "bytes").unwrap_or(0.0) as u64;
+        let family = format!("{} {}", text(line, "engine"), text(line, "direction"));
+        let benchmark = Benchmark {
+            suite,
+            name: format!("{family} {}", size(bytes)),
+            family,
+            place: bytes,
+        };
+        return vec![(benchmark, Measure::rate(rate, "MiB/s"))];
     }
     if let Some(median) = number(line, "median_us").filter(|_| line.get("operation").is_some()) {
         let name = format!("{} {} latency", text(line, "operation"), text(line, "wait"));
-        return vec![(name, Measure::time(median, "µs"))];
+        return vec![(alone(name), Measure::time(median, "µs"))];
     }
     if let Some(uptime) = number(line, "uptime_s") {
         let name = "from the kernel's start to a probed card".to_owned();
-        return vec![(name, Measure::time(uptime, "s"))];
+        return vec![(alone(name), Measure::time(uptime, "s"))];
     }
     if let (Some(channels), Some(copies), Some(seconds)) = (
         number(line, "channels"),
@@ -225,33 +264,44 @@ fn of_line(line: &Value) -> Vec<(String, Measure)> {
         number(line, "seconds"),
     ) {
         let plural = if channels == 1.0 { "" } else { "s" };
-        // In this width, names have the order of their numbers.
-        let name = format!("{channels:>2} context{plural}");
-        return vec![(name, Measure::rate(copies / seconds, "copies/s"))];
+        let benchmark = Benchmark {
+            suite,
+            family: "contexts".into(),
+            place: channels as u64,
+            name: format!("{channels} context{plural}"),
+        };
+        return vec![(benchmark, Measure::rate(copies / seconds, "copies/s"))];
     }
     if let Some(phases) = line.get("phases") {
-        let name = text(line, "workload");
-        let phase = |phase: &str| number(phases, &format!("{phase}_ns")).unwrap_or(0.0) / 1e6;
-        // The compiler runs on the guest's processor and has nothing to do with the card.
-        let total: f64 = PHASES
-            .iter()
-            .filter(|p| **p != "build")
-            .map(|p| phase(p))
-            .sum();
-        let mut all = vec![(name.to_owned(), Measure::time(total, "ms"))];
-        all.extend(
-            PHASES
-                .iter()
-                .map(|p| (format!("{name} · {p}"), Measure::time(phase(p), "ms"))),
-        );
-        return all;
+        return of_phases(suite, text(line, "workload"), phases);
     }
     Vec::new()
 }
 
-/// Whether a benchmark is a part of another one.
-pub fn is_phase(benchmark: &Benchmark) -> bool {
-    benchmark.1.contains(" · ")
+/// An OpenCL workload and its phases.
+fn of_phases(suite: Suite, workload: &str, phases: &Value) -> Vec<(Benchmark, Measure)> {
+    let each = PHASES.map(|phase| {
+        let ms = number(phases, &format!("{phase}_ns")).unwrap_or(0.0) / 1e6;
+        (phase, ms)
+    });
+    // The compiler runs on the guest's processor and has nothing to do with the card.
+    let total = each
+        .iter()
+        .filter(|(phase, _)| *phase != "build")
+        .map(|(_, ms)| ms)
+        .sum();
+    let whole = Benchmark::alone(suite, workload.to_owned());
+    let parts = (1..).zip(each).map(|(place, (phase, ms))| {
+        let part = Benchmark {
+            place,
+            name: format!("{workload} · {phase}"),
+            ..whole.clone()
+        };
+        (part, Measure::time(ms, "ms"))
+    });
+    let mut all: Vec<_> = parts.collect();
+    all.insert(0, (whole, Measure::time(total, "ms")));
+    all
 }
 
 /// A size in the largest whole unit.
@@ -277,7 +327,7 @@ pub fn accesses(counters: &Counters) -> BTreeMap<String, u64> {
         let kind = words.next().unwrap_or("");
         if kind == "reads" || kind == "writes" {
             let range = words.collect::<Vec<_>>().join(" ");
-            *ranges.entry(range).or_default() += value;
+            *ranges.entry(range.replace("Bar", "BAR")).or_default() += value;
         }
     }
     ranges
@@ -306,10 +356,15 @@ mod tests {
                 "dtoh_ns": 4e6, "close_ns": 5e6,
             }
         });
-        let all = of_line(&line);
-        assert_eq!(all[0], ("bfs".to_owned(), Measure::time(15.0, "ms")));
+        let all = of_line(Suite::Rodinia, &line);
+        assert_eq!(
+            (&*all[0].0.name, all[0].1),
+            ("bfs", Measure::time(15.0, "ms"))
+        );
         assert_eq!(all.len(), 7);
-        assert!(is_phase(&(Suite::Rodinia, all[1].0.clone())));
+        assert_eq!(all[0].0.phase(), None);
+        assert_eq!(all[1].0.phase(), Some("init"));
+        assert!(all.is_sorted_by_key(|(benchmark, _)| benchmark.clone()));
     }
 
     #[test]
@@ -321,8 +376,26 @@ mod tests {
     #[test]
     fn loads_of_contexts_are_rates() {
         let line = serde_json::json!({"type": "load", "channels": 4, "count": 30, "seconds": 2.0});
+        let all = of_line(Suite::Contexts, &line);
         let rate = Measure::rate(15.0, "copies/s");
-        assert_eq!(of_line(&line), [(" 4 contexts".to_owned(), rate)]);
+        assert_eq!((&*all[0].0.name, all[0].1), ("4 contexts", rate));
+        assert_eq!(all[0].0.phase(), None);
+    }
+
+    #[test]
+    fn copies_are_in_the_order_of_their_sizes() {
+        let copy = |bytes: u64| {
+            let line = serde_json::json!({"type": "copy", "engine": "ce0", "direction": "DtoD",
+                "bytes": bytes, "mib_per_s": 1.0});
+            of_line(Suite::Micro, &line).remove(0).0
+        };
+        let mut all = [16 << 10, 1 << 20, 4 << 10].map(copy);
+        all.sort();
+        let names = all.map(|benchmark| benchmark.name);
+        assert_eq!(
+            names,
+            ["ce0 DtoD 4 KiB", "ce0 DtoD 16 KiB", "ce0 DtoD 1 MiB"]
+        );
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! The report: one page that needs nothing else, and the figures as CSV.
 
+mod causes;
+mod comparison;
 mod costs;
 mod fairness;
 mod figures;
+mod goals;
 mod html;
+mod lines;
 mod measures;
 mod runs;
 mod sharing;
@@ -16,21 +20,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use self::figures::{Row, ratio, thousands};
-use self::html::Page;
-use self::measures::{Group, Measures, accesses, geometric_mean, is_phase, sum};
-use crate::job::{Mode, Suite};
-use crate::published;
-use crate::record::{Counters, Record, read_all};
+use self::figures::thousands;
+pub use self::html::Page;
+pub use self::lines::shares;
+use self::measures::{Benchmark, Group, Measures};
+use crate::record::{Record, read_all};
 
 /// Files of a report in the directory of its results.
 const PAGE: &str = "report.html";
 const TABLE: &str = "report.csv";
-const PLOTS: &str = "plots";
 /// From so many repetitions on, the best of them means something.
 const ENOUGH: u32 = 3;
-/// Ranges of accesses that have a colour of their own.
-const RANGES: usize = 7;
 
 /// A report that was written.
 #[derive(Clone, Debug)]
@@ -54,35 +54,28 @@ pub fn write(directory: &Path) -> Result<Written> {
         directory.display()
     );
     let page = page(&records)?;
-    let plots = directory.join(PLOTS);
-    fs::create_dir_all(&plots).with_context(|| format!("Cannot make {}", plots.display()))?;
-    for (name, picture) in page.pictures() {
-        save(&plots.join(format!("{name}.svg")), picture)?;
-    }
-    save(&directory.join(TABLE), &table::csv(&records))?;
-    let path = directory.join(PAGE);
-    save(&path, &page.finish())?;
+    let table = directory.join(TABLE);
+    fs::write(&table, table::csv(&records))
+        .with_context(|| format!("Cannot write {}", table.display()))?;
     Ok(Written {
-        page: path,
+        page: page.write(&directory.join(PAGE))?,
         summary: summary::text(&records),
     })
-}
-
-fn save(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("Cannot write {}", path.display()))
 }
 
 fn page(records: &[Record]) -> Result<Page> {
     let mut page = Page::new("GPUvm: what full virtualization costs");
     introduction(&mut page, records);
+    goals::section(&mut page, records);
     for group in Group::all(records) {
         let measures = Measures::new(records, group);
         if !measures.best.is_empty() {
             page.heading(&format!("One guest, {}", group.describe()));
-            overhead(&mut page, &measures, group)?;
-            causes(&mut page, records, group)?;
+            let costs = costs::of(records, group);
+            comparison::overhead(&mut page, &measures, group)?;
+            causes::section(&mut page, &costs, group)?;
             runs::section(&mut page, records, group);
-            ablation(&mut page, &measures, &costs::of(records, group));
+            comparison::ablation(&mut page, &measures, &costs, group)?;
             details(&mut page, &measures);
         }
     }
@@ -109,15 +102,24 @@ fn introduction(page: &mut Page, records: &[Record]) {
         .map(|r| r.job.repetition + 1)
         .max()
         .unwrap_or(0);
+    let kernels: BTreeSet<&str> = records
+        .iter()
+        .map(|record| record.host.guest_kernel.as_str())
+        .collect();
+    let kernels: Vec<&str> = kernels.into_iter().collect();
+    let failed = match records.iter().filter(|r| r.error.is_some()).count() {
+        0 => String::new(),
+        n => format!(" {n} of the runs failed: see below."),
+    };
     let minutes = records.iter().map(|r| r.wall_ms).sum::<u64>() as f64 / 6e4;
     page.paragraph(&format!(
         "{} runs of stock Debian guests (kernel {}, its own nouveau) on the software GF100, {:.0} \
-         minutes in all{within}, on {} cores of {}. Each figure is the best of \
+         minutes in all{within}, on {} cores of {}.{failed} Each figure is the best of \
          {repetitions}. The card is software, so absolute figures say little: compare modes with each \
          other, within this page. Published figures are from other hardware and stand here for \
          orientation only.",
         records.len(),
-        host.guest_kernel,
+        kernels.join(" and "),
         minutes,
         host.cores,
         host.cpu
@@ -130,189 +132,8 @@ fn introduction(page: &mut Page, records: &[Record]) {
     }
 }
 
-fn overhead(page: &mut Page, measures: &Measures, group: Group) -> Result<()> {
-    let base = Mode::Passthrough;
-    let modes: Vec<&Mode> = measures
-        .modes
-        .iter()
-        .filter(|mode| **mode != base)
-        .collect();
-    if modes.len() == measures.modes.len() || modes.is_empty() {
-        page.paragraph("Without runs of passthrough there is nothing to compare with.");
-        return Ok(());
-    }
-    page.subheading("Overhead against the same card passed through");
-    let summary = summary::overhead(measures);
-    page.table(&summary::OVERHEAD, &summary);
-    let series: Vec<String> = modes.iter().map(ToString::to_string).collect();
-    for suite in Suite::ALL {
-        let rows: Vec<Row> = measures
-            .best
-            .keys()
-            .filter(|benchmark| benchmark.0 == suite && !is_phase(benchmark))
-            .map(|benchmark| Row {
-                label: benchmark.1.clone(),
-                values: modes
-                    .iter()
-                    .map(|mode| measures.slowdown(benchmark, mode, &base))
-                    .collect(),
-            })
-            .filter(|row| row.values.iter().any(Option::is_some))
-            .collect();
-        if !rows.is_empty() {
-            let picture = figures::ratios(&series, &rows).map_err(drawing)?;
-            page.figure(
-                &group.name(&format!("overhead-{suite}")),
-                &picture,
-                &format!("{suite}: times slower than passthrough; left of the line is faster"),
-            );
-        }
-    }
-    page.published("Published, on other hardware", published::OVERHEAD);
-    Ok(())
-}
-
 fn drawing(error: Box<dyn std::error::Error>) -> anyhow::Error {
     anyhow!("Cannot draw: {error}")
-}
-
-fn causes(page: &mut Page, records: &[Record], group: Group) -> Result<()> {
-    let all = costs::of(records, group);
-    if all.is_empty() {
-        return Ok(());
-    }
-    page.subheading("What it is made of");
-    let mut totals: Vec<(String, u64)> = Vec::new();
-    for (_, _, counters) in &all {
-        for (range, count) in accesses(counters) {
-            match totals.iter_mut().find(|(name, _)| *name == range) {
-                Some((_, total)) => *total += count,
-                None => totals.push((range, count)),
-            }
-        }
-    }
-    totals.sort_by_key(|(_, total)| std::cmp::Reverse(*total));
-    let mut parts: Vec<String> = totals
-        .into_iter()
-        .filter(|(_, total)| *total > 0)
-        .take(RANGES)
-        .map(|(name, _)| name)
-        .collect();
-    let rows: Vec<Row> = all
-        .iter()
-        .map(|(suite, mode, counters)| {
-            let ranges = accesses(counters);
-            let of = |part: &String| ranges.get(part).copied().unwrap_or(0);
-            let known: u64 = parts.iter().map(of).sum();
-            let rest = ranges.values().sum::<u64>() - known;
-            let values = parts.iter().map(of).chain([rest]);
-            Row {
-                label: format!("{suite} · {mode}"),
-                values: values.map(|value| Some(value as f64)).collect(),
-            }
-        })
-        .collect();
-    parts.push("the rest".into());
-    let picture = figures::stacked(&parts, &rows).map_err(drawing)?;
-    page.figure(
-        &group.name("accesses"),
-        &picture,
-        "Accesses that trapped in a run, probe included, by BAR and range",
-    );
-    if let Some(picture) = handler_times(&all).transpose()? {
-        page.figure(
-            &group.name("time"),
-            &picture,
-            "Milliseconds of a run that the VMM spent on exits of the guest",
-        );
-    }
-    let (head, rows) = costs::table(&all, &costs::ALL);
-    page.table(&head, &rows);
-    Ok(())
-}
-
-/// What exits cost by what was done about them: syncs happen within accesses.
-fn handler_times(all: &[(Suite, Mode, &Counters)]) -> Option<Result<String>> {
-    let parts = ["syncs", "loads", "stores but for syncs", "ports"].map(String::from);
-    let rows: Vec<Row> = all
-        .iter()
-        .filter(|(_, _, counters)| sum(counters, "exit_ns") > 0)
-        .map(|(suite, mode, counters)| {
-            let ms = |name: &str| sum(counters, name) as f64 / 1e6;
-            let syncs = ms("sync_ns");
-            let times = [
-                syncs,
-                ms("exit_ns mmio-read"),
-                (ms("exit_ns mmio-write") - syncs).max(0.0),
-                ms("exit_ns pio"),
-            ];
-            Row {
-                label: format!("{suite} · {mode}"),
-                values: times.map(Some).to_vec(),
-            }
-        })
-        .collect();
-    (!rows.is_empty()).then(|| figures::stacked(&parts, &rows).map_err(drawing))
-}
-
-fn ablation(page: &mut Page, measures: &Measures, costs: &[(Suite, Mode, &Counters)]) {
-    let base = Mode::Fv("none".into());
-    let others: Vec<&Mode> = measures
-        .modes
-        .iter()
-        .filter(|mode| matches!(mode, Mode::Fv(opt) if opt != "none"))
-        .collect();
-    if !measures.modes.contains(&base) || others.is_empty() {
-        return;
-    }
-    page.subheading("What each switch brings");
-    page.paragraph(
-        "Against full virtualization as it was published, without optimisations: how much faster \
-         the suite is on (geometric) average, and what is left of accesses that trap and of entries \
-         that syncs read.",
-    );
-    let left = |suite: Suite, mode: &Mode, prefix: &[&str]| -> Option<f64> {
-        let of = |mode: &Mode| {
-            let found = costs.iter().find(|(s, m, _)| *s == suite && m == mode)?;
-            Some(prefix.iter().map(|p| sum(found.2, p)).sum::<u64>() as f64)
-        };
-        let (now, before) = (of(mode)?, of(&base)?);
-        (before > 0.0).then(|| now / before)
-    };
-    let percent = |part: Option<f64>| part.map_or("–".into(), |p| format!("{:.1} %", 100.0 * p));
-    let mut rows = Vec::new();
-    for suite in Suite::ALL {
-        for mode in &others {
-            let slowdowns: Vec<f64> = measures
-                .slowdowns(mode, &base)
-                .into_iter()
-                .filter(|(benchmark, _)| benchmark.0 == suite && !is_phase(benchmark))
-                .map(|(_, slowdown)| slowdown)
-                .collect();
-            if slowdowns.is_empty() {
-                continue;
-            }
-            let speed = 1.0 / geometric_mean(slowdowns.into_iter());
-            rows.push(vec![
-                suite.to_string(),
-                mode.to_string(),
-                ratio(speed),
-                percent(left(suite, mode, &["reads ", "writes "])),
-                percent(left(suite, mode, &["entries_scanned"])),
-            ]);
-        }
-    }
-    page.table(
-        &[
-            "suite",
-            "mode",
-            "faster",
-            "accesses left",
-            "entries read left",
-        ],
-        &rows,
-    );
-    page.published("Published, on other hardware", published::ABLATION);
 }
 
 fn details(page: &mut Page, measures: &Measures) {
@@ -325,12 +146,13 @@ fn details(page: &mut Page, measures: &Measures) {
         let rows: Vec<Vec<String>> = measures
             .best
             .iter()
-            .map(|((suite, name), modes)| {
+            .map(|(benchmark, modes)| {
                 let unit = modes.values().next().map_or("", |measure| measure.unit);
                 let figures = measures.modes.iter().map(|mode| match modes.get(mode) {
                     Some(measure) => figure(measure.value),
                     None => "–".into(),
                 });
+                let Benchmark { suite, name, .. } = benchmark;
                 [suite.to_string(), name.clone(), unit.into()]
                     .into_iter()
                     .chain(figures)
@@ -369,7 +191,7 @@ fn failures(page: &mut Page, records: &[Record]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Job, Way};
+    use crate::job::{Job, Suite, Way};
     use crate::record::{GuestResult, HostInfo, Sample};
     use crate::testing::job;
 
@@ -441,6 +263,6 @@ mod tests {
             assert!(page.contains(expected), "{expected} is missing");
         }
         let table = table::csv(&records);
-        assert!(table.contains("vfio-user,micro,\"ce0 HtoD 4 KiB\",MiB/s,fv:all,200\n"));
+        assert!(table.contains("vfio-user,small,micro,\"ce0 HtoD 4 KiB\",MiB/s,fv:all,200\n"));
     }
 }

@@ -1,8 +1,8 @@
 //! The main figures.
 
 use super::figures::ratio;
-use super::measures::{Group, Measures, geometric_mean, is_phase};
-use super::{costs, runs, sharing};
+use super::measures::{Group, Measures, geometric_mean};
+use super::{costs, goals, runs, sharing};
 use crate::job::{Mode, Suite};
 use crate::record::Record;
 
@@ -18,7 +18,7 @@ pub fn overhead(measures: &Measures) -> Vec<Vec<String>> {
             let all = measures.slowdowns(mode, &base);
             let of_suite: Vec<_> = all
                 .iter()
-                .filter(|(benchmark, _)| benchmark.0 == suite && !is_phase(benchmark))
+                .filter(|(benchmark, _)| benchmark.suite == suite && benchmark.phase().is_none())
                 .collect();
             let Some(worst) = of_suite.iter().max_by(|a, b| a.1.total_cmp(&b.1)) else {
                 continue;
@@ -29,7 +29,7 @@ pub fn overhead(measures: &Measures) -> Vec<Vec<String>> {
                 mode.to_string(),
                 ratio(mean),
                 ratio(worst.1),
-                worst.0.1.clone(),
+                worst.0.name.clone(),
             ]);
         }
     }
@@ -50,16 +50,22 @@ pub fn text(records: &[Record]) -> String {
             text += "What that took in a run, the driver's probe included:\n";
             text += &aligned(&heads, &rows);
         }
-        if let Some((heads, rows)) = runs::table(records, group) {
-            text += "Bytes that the hypervisor wrote in a run:\n";
-            let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-            text += &aligned(&heads, &rows);
+        if let Some(runs::Table { workloads, rows }) = runs::table(records, group) {
+            text += &format!(
+                "What one run of an OpenCL program took, without the probe, mean of {workloads}:\n"
+            );
+            text += &aligned(&runs::COLUMNS, &rows);
         }
     }
     let rows = sharing::rows(records);
     if !rows.is_empty() {
         text += "Several guests:\n";
         text += &aligned(&sharing::COLUMNS, &rows);
+    }
+    let rows = goals::rows(records);
+    if !rows.is_empty() {
+        text += "What is aimed at:\n";
+        text += &aligned(&goals::COLUMNS, &rows);
     }
     text
 }
