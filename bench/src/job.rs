@@ -387,8 +387,10 @@ impl Job {
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.suite, self.mode)?;
-        if self.guests > 1 {
-            write!(f, "{} guests {} {} ", self.guests, self.load, self.sched)?;
+        match (self.suite, self.guests) {
+            (Suite::Sharing, 1) => write!(f, "1 guest {} ", self.load)?,
+            (Suite::Sharing, n) => write!(f, "{n} guests {} {} ", self.load, self.sched)?,
+            _ => {}
         }
         if self.pcie {
             write!(f, "pcie ")?;

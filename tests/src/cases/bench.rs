@@ -20,7 +20,21 @@ const SECONDS: u64 = 900;
 /// Modes, each of which is a run.
 const MODES: [&str; 2] = ["passthrough", "fv:all"];
 
-/// Runs benchmarks in guests of `gpuvm run`, and once more, when all are there already.
+/// Ends `gpuvm bench`, whose command line this is, in its second run as hard as can be; no guest may be
+/// left.
+const KILLED: &str = "$bench >/tmp/killed 2>&1 &
+until [ -s /tmp/bench/results.jsonl ]; do
+    [ -e /proc/$! ] || { cat /tmp/killed; exit 1; }
+    sleep 1
+done
+sleep 2
+kill -9 $!
+wait $!
+sleep 1
+if pidof gpuvm; then exit 1; fi";
+
+/// Runs benchmarks in guests of `gpuvm run`, is killed in the midst and goes on, and once more, when all
+/// are there already.
 pub fn run(context: &Context<'_>) -> Result<String> {
     let inner = Initramfs::new(context.testbed, context.kernel, &[])?;
     let (testbed, kernel) = (context.testbed, context.kernel);
@@ -30,20 +44,26 @@ pub fn run(context: &Context<'_>) -> Result<String> {
     machine.memory_mib = MEMORY_MIB;
     machine.time_out = Duration::from_secs(SECONDS);
     let bench = format!(
-        "GPUVM_TESTBED={TESTBED} gpuvm bench --way kvm --suite boot --modes {} --kernel {kernel} \
+        "env GPUVM_TESTBED={TESTBED} gpuvm bench --way kvm --suite boot --modes {} --kernel {kernel} \
          --repeat 1 --out /tmp/bench",
         MODES.join(",")
     );
     machine.steps.extend([
+        Step::new("killed", format!("bench='{bench}'\n{KILLED}")),
         Step::new("bench", &*bench),
         Step::new("results", "cat /tmp/bench/results.jsonl"),
         Step::new("again", bench),
         Step::new("report", "cat /tmp/bench/report.csv"),
     ]);
     let outcome = machine.run(context.session, testbed, &context.artefacts)?;
-    for step in ["bench", "results"] {
+    for step in ["killed", "results"] {
         outcome.step(step)?;
     }
+    let went_on = &outcome.step("bench")?.output;
+    ensure!(
+        went_on.contains("1 of 2 runs are there already"),
+        "Not gone on with: {went_on}"
+    );
     let again = &outcome.step("again")?.output;
     ensure!(
         again.contains("2 of 2 runs are there already"),

@@ -144,7 +144,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "bench-kvm",
-        about: "gpuvm bench runs its guests on a host that has KVM, and nothing twice",
+        about: "gpuvm bench runs its guests on a host that has KVM, goes on where it was killed, and does nothing twice",
         run: bench::run,
     },
     Case {

@@ -190,7 +190,7 @@ fn check(args: &Args, way: Way, gpuvm: &Path) -> anyhow::Result<()> {
     for mode in &args.modes {
         if let Some((opt, track)) = mode.options() {
             sharing::check(opt, track, way == Way::VfioUser)
-                .with_context(|| format!("The mode {mode} cannot be run the way {way}"))?;
+                .with_context(|| format!("Mode {mode}, way {way}"))?;
         }
     }
     ensure!(
