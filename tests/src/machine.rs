@@ -18,6 +18,7 @@ use crate::{
     console::{DMESG, Parser, Record, Tail},
     dmesg::Dmesg,
     initramfs::step_name,
+    nested,
     session::POLL,
 };
 
@@ -232,12 +233,17 @@ impl Machine {
         fs::write(artefacts.join("dmesg.log"), logs.join("\n"))?;
         let dmesg = logs.pop().map(Dmesg::parse).unwrap_or_default();
         let inner = logs.into_iter().map(Dmesg::parse).collect();
-        Ok(Outcome {
+        let outcome = Outcome {
             steps: results(parser.records()),
             dmesg,
             inner,
             wall,
-        })
+        };
+        if self.nested {
+            let ready = outcome.step(nested::READY);
+            ready.context("The machine is not ready for guests")?;
+        }
+        Ok(outcome)
     }
 
     /// How a guest ended that did not get to its end.

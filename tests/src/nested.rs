@@ -40,15 +40,31 @@ const HUGE_PAGES: u32 = 264;
 /// Processors of the outer machine: the first one runs no guests, see [`KVM`].
 const PROCESSORS: u32 = 3;
 
-/// Makes ready for guests, which process 1 and with it all steps keep off the first processor.
+/// The step that makes a machine ready for guests.
+pub const READY: &str = "kvm";
+
+/// Its script, around two faults of QEMU (7.2 to 11.1).
 ///
-/// QEMU (7.2 to 11.1) emulates the `IGNNE#` pin in the first processor's `hflags2`, which any other one
-/// that restores its x87 state changes without a lock (`target/i386/tcg/system/fpu_helper.c
-/// cpu_clear_ignne`). A change of the first processor's own that meets it is lost, and it keeps there
-/// whether interrupts are let through (`HF2_GIF`) and whether it is behind nested page tables
-/// (`HF2_NPT`): once in some fifty guests, one walked its page tables in the outer machine's memory, or
-/// the outer kernel was interrupted with a guest's registers.
-const KVM: &str = "taskset -p 6 1 && modprobe kvm-amd && ls /dev/kvm";
+/// Process 1, and with it all steps, keeps off the first processor. QEMU emulates the `IGNNE#` pin in
+/// that one's `hflags2`, which any other one that restores its x87 state changes without a lock
+/// (`target/i386/tcg/system/fpu_helper.c cpu_clear_ignne`). A change of the first processor's own that
+/// meets it is lost, and it keeps there whether interrupts are let through (`HF2_GIF`) and whether it is
+/// behind nested page tables (`HF2_NPT`): once in some fifty guests, one walked its page tables in the
+/// outer machine's memory, or the outer kernel was interrupted with a guest's registers.
+///
+/// And the kernel has one processor ([`ALONE`]) until a guest that does nothing, and stays, is there. The
+/// first guest makes KVM change the code of the scheduler (`preempt_notifier_key`), and the end of the
+/// last one changes it back, each by way of a breakpoint; a processor may go on with what QEMU compiled
+/// of the breakpoint after that is gone: once in a hundred guests all of them did, for ever.
+const KVM: &str = "\
+modprobe kvm-amd || exit 1
+gpuvm run --kernel KERNEL --memory 128M --gpu none --control /stays </dev/null >/stays.log 2>&1 &
+until gpuvm ctl /stays pause; do kill -0 $! || { cat /stays.log; exit 1; }; sleep 0.2; done
+for processor in /sys/devices/system/cpu/cpu[1-9]; do echo 1 >$processor/online || exit 1; done
+taskset -p 6 1 && ls /dev/kvm";
+
+/// What the outer kernel's command line says so that it has one processor at first.
+const ALONE: &str = "maxcpus=1";
 
 /// Hands every NVIDIA function to user space.
 const BIND: &str = "\
@@ -86,7 +102,10 @@ pub fn machine(
     machine.vcpus = PROCESSORS;
     machine.memory_mib = 2048;
     machine.time_out = Duration::from_secs(180);
-    machine.steps.push(Step::new("kvm", KVM));
+    machine.parameters.push(ALONE.into());
+    machine
+        .steps
+        .push(Step::new("kvm", KVM.replace("KERNEL", KERNEL)));
     if let Some(socket) = card {
         machine.board = Board::Q35WithIommu;
         machine.parameters.push(format!("hugepages={HUGE_PAGES}"));
