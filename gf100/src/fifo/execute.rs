@@ -9,7 +9,7 @@ use super::context::Context;
 use super::pbdma::{Break, Pbdma};
 use super::state::{Owner, State, Wait};
 use crate::engine::{Calls, EngineId, Method, Stop};
-use crate::memory::{Fault, FaultClient, FaultReport, FaultUnit, HubClient};
+use crate::memory::Fault;
 
 impl Pbdma {
     /// Executes a method, and those that software puts in its place.
@@ -243,13 +243,7 @@ impl Pbdma {
     /// A fetch or a semaphore access faulted.
     pub fn fault(&mut self, context: &mut Context, fault: Fault) -> Break {
         let mut state = self.inner().lock();
-        state.report_in_turn(&FaultReport {
-            // The hardware has a unit per PBDMA; drivers know but the first.
-            unit: FaultUnit::Pfifo0,
-            client: FaultClient::Hub(HubClient::Pfifo),
-            instance: Some(context.channel.instance),
-            fault,
-        });
+        state.report_in_turn(context.channel.instance, fault);
         self.inner().update_interrupt(&state);
         Break::Fault(None)
     }

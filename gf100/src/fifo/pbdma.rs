@@ -14,7 +14,7 @@ use super::state::{Acquire, State, Wait};
 use super::{Inner, PBDMA_STRIDE};
 use crate::backoff;
 use crate::engine::{Calls, Method};
-use crate::memory::{Access, Client, Fault, Memory, Privilege};
+use crate::memory::{Access, Client, Fault, FaultReason, Memory, Privilege};
 use crate::shared::Shared;
 
 /// Words that are fetched at a time.
@@ -170,6 +170,13 @@ impl Pbdma {
             .filter(|_| self.client.bind(channel.instance).is_ok());
         let Some((context, signature)) = loaded else {
             slot.wait = Wait::Fault(None);
+            let nowhere = Fault {
+                reason: FaultReason::NoChannel,
+                va: 0,
+                access: Access::Read,
+            };
+            state.report_in_turn(channel.instance, nowhere);
+            self.inner.update_interrupt(state);
             return None;
         };
         if signature == Signature::Missing {

@@ -8,7 +8,7 @@ use mmio::layout::pushbuffer::Semaphore;
 use mmio::regs::pfifo::{self, Intr, PbdmaIntr};
 
 use crate::engine::{ChannelRef, EngineId};
-use crate::memory::{FaultReport, FaultUnit};
+use crate::memory::{Fault, FaultClient, FaultReport, FaultUnit, HubClient, PhysAddr};
 
 /// Channels of the card.
 pub const CHANNELS: usize = pfifo::CHANNELS as usize;
@@ -322,10 +322,17 @@ impl State {
 
     /// Keeps a fault of a PBDMA for software. PBDMAs share a unit, but each fault of one stopped
     /// another channel, which waits for software: software reads one after the other.
-    pub fn report_in_turn(&mut self, fault: &FaultReport) {
+    pub fn report_in_turn(&mut self, instance: PhysAddr, fault: Fault) {
+        let fault = FaultReport {
+            // The hardware has a unit per PBDMA; drivers know but the first.
+            unit: FaultUnit::Pfifo0,
+            client: FaultClient::Hub(HubClient::Pfifo),
+            instance: Some(instance),
+            fault,
+        };
         let waiting = &mut self.faults.waiting;
         if self.faults.source & 1 << PBDMA_UNIT == 0 {
-            self.report(fault);
+            self.report(&fault);
         } else if waiting.len() < CHANNELS {
             waiting.push_back(fault.registers());
         }

@@ -9,7 +9,7 @@ use mmio::regs::falcon::{self, offset};
 use mmio::regs::pfifo::{self, EngState, Intr, PbdmaIntr};
 use mmio::regs::pmc::{self, Enable};
 
-use crate::rig::{Channel, DATA_VA, Rig, bind_copy, copy, incr, semaphore};
+use crate::rig::{Channel, DATA_VA, Rig, VRAM, bind_copy, copy, incr, semaphore};
 
 /// A method that the host has not.
 const ILLEGAL: u16 = 0xf8;
@@ -229,6 +229,22 @@ fn a_channel_that_is_kicked_leaves_behind_the_interrupt_at_hand() {
     let unit = rig.wait_pbdma(PbdmaIntr::ILLEGAL_MTHD);
     rig.acknowledge_pbdma(unit);
     channel.finish(&rig);
+}
+
+#[test]
+fn a_channel_whose_instance_block_is_nowhere_is_reported() {
+    let mut rig = Rig::new();
+    let beyond = (VRAM >> 12) as u32 + 1;
+    rig.write(pfifo::CHAN, 1, 3 << 30 | beyond);
+    rig.write(pfifo::CHAN_STATE, 1, 0x001f_0001);
+    rig.set_runlist(&[1]);
+
+    rig.wait("the fault", || {
+        rig.read(pfifo::VM_FAULT_SOURCE, 0) == 1 << 7
+    });
+    assert_eq!(rig.read(pfifo::VM_FAULT_INST, 7), beyond);
+    // Hub client 6, a load, no channel.
+    assert_eq!(rig.read(pfifo::VM_FAULT_TYPE, 7), 0x644);
 }
 
 /// A channel that runs, but whose RAMFC nobody has set up.
