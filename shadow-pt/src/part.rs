@@ -100,12 +100,12 @@ impl Part {
     ) where
         M: GuestTables + ?Sized,
     {
-        for entry in self.entries(range) {
-            if entry < self.readable {
-                let at = self.source.at.offset(entry as u64 * ENTRY_SIZE);
-                self.seen[entry] = read_words(memory, at, report);
-                report.ptes_scanned += 1;
-            }
+        let Range { start, end } = self.entries(range);
+        let seen = &mut self.seen[..self.readable.min(end)];
+        for (entry, seen) in seen.iter_mut().enumerate().skip(start) {
+            let at = self.source.at.offset(entry as u64 * ENTRY_SIZE);
+            *seen = read_words(memory, at, report);
+            report.ptes_scanned += 1;
         }
     }
 

@@ -244,7 +244,7 @@ impl Shadow {
                     && table.turn != self.turn
                 {
                     table.turn = self.turn;
-                    table.rewrite_words(vm, &mut self.buffers, report);
+                    table.rewrite_words(vm, report);
                 }
             }
             let new = self.entry(index);
@@ -271,12 +271,18 @@ impl Shadow {
     {
         let mut directory = vec![0; self.seen.len()];
         self.read_directory(0, &mut directory[..self.readable], vm, report);
-        for (index, entries) in directory.chunks(self.together).enumerate() {
-            self.point(index, entries, vm, report);
+        for first in (0..directory.len()).step_by(CHUNK) {
+            let entries = &directory[first..first + CHUNK];
+            if self.seen[first..first + CHUNK] != *entries {
+                let index = first / self.together;
+                for (n, entries) in entries.chunks(self.together).enumerate() {
+                    self.point(index + n, entries, vm, report);
+                }
+            }
         }
         for table in self.tables.iter_mut().flatten() {
             if table.references > 0 {
-                table.rewrite(vm, &mut self.buffers, report);
+                table.rewrite(vm, report);
             }
         }
         let mut entries = [0; CHUNK];
@@ -403,7 +409,7 @@ impl Shadow {
         report: &mut Report,
     ) {
         let range = index * self.together..(index + 1) * self.together;
-        if self.seen[range.clone()] == *entries {
+        if self.seen[range.clone()].iter().eq(entries) {
             return;
         }
         let old = self.slots[index];

@@ -103,9 +103,13 @@ impl Table {
     ) -> &'a [u64] {
         let out = &mut out[..range.len()];
         if let Some(only) = self.alike() {
-            for (shadow, &entry) in out.iter_mut().zip(&only.seen[range.clone()]) {
-                *shadow = policy.shadow(entry, only.source.shift, rejected);
-            }
+            translate(
+                policy,
+                &only.seen[range.clone()],
+                self.key.shift,
+                out,
+                rejected,
+            );
             return out;
         }
         out.fill(0);
@@ -119,22 +123,32 @@ impl Table {
     }
 
     /// Rewrites all entries, read and written word by word.
-    pub(crate) fn rewrite_words<M>(
-        &mut self,
-        vm: &mut Vm<'_, M>,
-        [before, now]: &mut [[u64; CHUNK]; 2],
-        report: &mut Report,
-    ) where
+    pub(crate) fn rewrite_words<M>(&mut self, vm: &mut Vm<'_, M>, report: &mut Report)
+    where
         M: GuestTables + CardTables + ?Sized,
     {
+        let [mut before, mut now] = [[0; CHUNK]; 2];
         for range in self.pages() {
             let mut known = Rejected::default();
-            let before = self.shadow(vm.policy, &range, None, before, &mut known);
+            // Mostly nothing changes: where the guest's entries have the same places, what they were
+            // is only translated of those that did.
+            match self.alike() {
+                Some(only) => before[..range.len()].copy_from_slice(&only.seen[range.clone()]),
+                None => {
+                    self.shadow(vm.policy, &range, None, &mut before, &mut known);
+                }
+            }
             for part in &mut self.parts {
                 part.scan_words(&range, vm.memory, report);
             }
-            let now = self.shadow(vm.policy, &range, None, now, &mut report.rejected);
-            for (index, (&old, &new)) in range.zip(before.iter().zip(now)) {
+            let now = self.shadow(vm.policy, &range, None, &mut now, &mut report.rejected);
+            let only = self.alike();
+            for (index, (&before, &new)) in range.zip(before.iter().zip(now)) {
+                let old = match only {
+                    Some(only) if only.seen[index] == before => new,
+                    Some(_) => vm.policy.shadow(before, self.key.shift, &mut known),
+                    None => before,
+                };
                 let at = self.address(index);
                 let [low, high] = words(new);
                 let mut write = |address, word| {
@@ -156,19 +170,16 @@ impl Table {
     }
 
     /// Rewrites all entries, in blocks.
-    pub(crate) fn rewrite<M>(
-        &mut self,
-        vm: &mut Vm<'_, M>,
-        [now, _]: &mut [[u64; CHUNK]; 2],
-        report: &mut Report,
-    ) where
+    pub(crate) fn rewrite<M>(&mut self, vm: &mut Vm<'_, M>, report: &mut Report)
+    where
         M: GuestTables + CardTables + ?Sized,
     {
+        let mut shadow = [0; CHUNK];
         for part in &mut self.parts {
             part.scan(vm.memory, report);
         }
         for range in self.pages() {
-            let shadow = self.shadow(vm.policy, &range, None, now, &mut report.rejected);
+            let shadow = self.shadow(vm.policy, &range, None, &mut shadow, &mut report.rejected);
             vm.memory.write_block(self.address(range.start), shadow);
             report.wrote(shadow);
         }
@@ -232,22 +243,35 @@ impl Table {
         }
         let [now, shadow] = buffers;
         for n in 0..self.parts.len() {
-            let Part {
-                source, readable, ..
-            } = self.parts[n];
-            for page in WrittenPages::new(vm.tracker, source.at, readable, since) {
+            let part = &self.parts[n];
+            for page in WrittenPages::new(vm.tracker, part.source.at, part.readable, since) {
+                let alike = self.alike().is_some();
+                let part = &mut self.parts[n];
                 let first = page * CHUNK;
-                let entries = first..readable.min(first + CHUNK);
-                let now = &mut now[..entries.len()];
-                let from = source.at.offset(first as u64 * ENTRY_SIZE);
+                let entries = first..part.readable.min(first + CHUNK);
+                let seen = &mut part.seen[entries.clone()];
+                let now = &mut now[..seen.len()];
+                let from = part.source.at.offset(first as u64 * ENTRY_SIZE);
                 scan(vm.memory, from, now, report);
-                let seen = &mut self.parts[n].seen[entries.clone()];
-                let changed = seen != now;
-                vm.tracker.compared(from, changed);
-                if changed {
+                let differs = seen != now;
+                vm.tracker.compared(from, differs);
+                if !differs {
+                    continue;
+                }
+                if !alike {
                     seen.swap_with_slice(now);
                     self.update(vm, (n, entries), now, shadow, report);
+                    continue;
                 }
+                for run in Differences::new(seen, now) {
+                    let shadow = &mut shadow[..run.len()];
+                    let (guest, rejected) = (&now[run.clone()], &mut report.rejected);
+                    translate(vm.policy, guest, self.key.shift, shadow, rejected);
+                    let at = self.block.address + (first + run.start) as u64 * ENTRY_SIZE;
+                    vm.memory.write_block(at, shadow);
+                    report.wrote(shadow);
+                }
+                seen.copy_from_slice(now);
             }
         }
     }
@@ -290,6 +314,18 @@ pub(crate) fn what_is_there(filled: &Filled, wanted: &[u64]) -> [u64; CHUNK] {
         }
     }
     there
+}
+
+fn translate(
+    policy: &Translation,
+    guest: &[u64],
+    shift: u32,
+    shadow: &mut [u64],
+    rejected: &mut Rejected,
+) {
+    for (shadow, &entry) in shadow.iter_mut().zip(guest) {
+        *shadow = policy.shadow(entry, shift, rejected);
+    }
 }
 
 /// The words of an entry, low first.
