@@ -183,6 +183,7 @@ impl Aggregator {
 
     fn set_up_pfifo(&self) {
         let card = self.card();
+        card.set(pfifo::PBDMA_ENABLE_PMC, u32::MAX);
         card.set(pfifo::PBDMA_ENABLE, u32::MAX);
         for unit in 0..pfifo::PBDMAS as usize {
             self.unmask_pbdma(unit);

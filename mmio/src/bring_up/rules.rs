@@ -2,8 +2,8 @@
 //!
 //! Source: K61 `nvkm/engine/gr/gf100.c gf100_gr_init, gf100_gr_init_ctxctl_int`,
 //! `nvkm/engine/gr/ctxgf100.c gf100_grctx_generate`, `nvkm/engine/falcon.c nvkm_falcon_init`,
-//! `nvkm/subdev/ltc/gf100.c gf100_ltc_init`, `nvkm/subdev/privring/gf100.c gf100_privring_init`;
-//! the same in K612, but for when each is called.
+//! `nvkm/engine/fifo/gf100.c gf100_fifo_init`, `nvkm/subdev/ltc/gf100.c gf100_ltc_init`,
+//! `nvkm/subdev/privring/gf100.c gf100_privring_init`; the same in K612, but for when each is called.
 
 use std::fmt;
 
@@ -133,6 +133,7 @@ const fn without(start: u32, len: u32, reason: &'static str) -> Rule {
     }
 }
 
+const PBDMA: &str = "A setting of each PBDMA";
 const TALK: &str = "Whoever brings the card up talks to the context switcher";
 const FETCH: &str = "Firmware that the falcon would fetch from memory of the driver's";
 const ALL: u32 = u32::MAX;
@@ -148,6 +149,9 @@ pub static RULES: &[Rule] = &[
         Part::Shared,
         "Which PBDMAs feed which engine",
     ),
+    range(0x04013c, 0x040140, Part::Shared, PBDMA),
+    range(0x04213c, 0x042140, Part::Shared, PBDMA),
+    range(0x04413c, 0x044140, Part::Shared, PBDMA),
     range(
         0x17e800,
         0x17ec00,
