@@ -54,14 +54,14 @@ fn overhead(rows: &mut Vec<Vec<String>>, measures: &Measures, group: Group) {
     if let Some((worst, most)) = opencl.iter().max_by(|a, b| a.1.total_cmp(&b.1)) {
         let mean = geometric_mean(opencl.iter().map(|(_, slowdown)| *slowdown));
         rows.push(row(
-            format!("{} OpenCL workloads, geometric mean", opencl.len()),
+            format!("OpenCL workloads ({}), geometric mean", opencl.len()),
             place,
             within(MEAN),
             ratio(mean),
             mean <= MEAN,
         ));
         rows.push(row(
-            format!("{} OpenCL workloads, worst", opencl.len()),
+            format!("OpenCL workloads ({}), worst", opencl.len()),
             place,
             within(WORST),
             format!("{} ({})", ratio(*most), worst.name),

@@ -111,11 +111,14 @@ fn introduction(page: &mut Page, records: &[Record]) {
         0 => String::new(),
         n => format!(" {n} of the runs failed: see below."),
     };
+    let best = match repetitions {
+        1 => "of one repetition".to_owned(),
+        n => format!("the best of {n} repetitions"),
+    };
     let minutes = records.iter().map(|r| r.wall_ms).sum::<u64>() as f64 / 6e4;
     page.paragraph(&format!(
         "{} runs of stock Debian guests (kernel {}, its own nouveau) on the software GF100, {:.0} \
-         minutes in all{within}, on {} cores of {}.{failed} Each figure is the best of \
-         {repetitions}. The card is software, so absolute figures say little: compare modes with each \
+         minutes in all{within}, on {} cores of {}.{failed} Each figure is {best}. The card is software, so absolute figures say little: compare modes with each \
          other, within this page. Published figures are from other hardware and stand here for \
          orientation only.",
         records.len(),
