@@ -22,6 +22,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Rounds of each measurement that last as long as they should. The best one counts: what a busy
 /// host takes away from one is not the card's.
 const ROUNDS: u32 = 3;
+/// Copies of a round that counts: with fewer, a submission that had to wait for a busy host is all that
+/// was measured.
+const ENOUGH: u64 = 8;
+/// But no more than these many times as long as it should last.
+const TOO_LONG: u32 = 20;
 /// Operations of a round of which the latency is taken.
 const SAMPLES: usize = 100;
 /// The kinds of waiting.
@@ -191,7 +196,9 @@ fn bandwidth(
         channel.wait(fence, LIMIT)?;
         let elapsed = start.elapsed();
         channel.retire()?;
-        rounds += u32::from(elapsed >= time || copies == most);
+        let counts =
+            (elapsed >= time && copies >= ENOUGH) || elapsed >= TOO_LONG * time || copies == most;
+        rounds += u32::from(counts);
         // Never trust the first few microseconds.
         let seconds = elapsed.as_secs_f64().max(1e-6);
         if copies as f64 / seconds > best.0 as f64 / best.1 {
@@ -199,7 +206,8 @@ fn bandwidth(
         }
         // Aim a little beyond the time, with what the guest does when nobody takes its processor.
         let wanted = time.as_secs_f64() * 1.2 * best.0 as f64 / best.1;
-        copies = (wanted as u64).clamp(copies, 16 * copies).clamp(1, most);
+        let least = if counts { copies } else { 2 * copies };
+        copies = (wanted as u64).clamp(least, 16 * copies).clamp(1, most);
     }
     Ok(best)
 }
