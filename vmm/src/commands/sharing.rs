@@ -10,8 +10,8 @@ use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use gf100::Falcons;
 use gpu_model::{
-    BarSizes, Host, HostError, Layout, Limits, Optimisations, Scheduled, Settings, Slot, Tracking,
-    VRAM_UNIT, VirtualGpu,
+    BarSizes, BringUpError, Host, HostError, Layout, Limits, Optimisations, Scheduled, Settings,
+    Slot, Tracking, VRAM_UNIT, VirtualGpu,
 };
 use mmio::VmId;
 use sched::{MILLISECOND, Policy};
@@ -351,6 +351,10 @@ impl Options {
             HostError::BringUp(error) if error.wants_record() => {
                 "Cannot share the card. Let a guest have all of it once, with gpuvm run --mode \
                  passthrough --record-bring-up FILE, and share it with --bring-up FILE"
+            }
+            HostError::BringUp(BringUpError::NotInitialised) => {
+                "Cannot share the card. If vfio-pci has reset it, an empty line in its reset_method \
+                 keeps that from happening: see docs/virtualization.md"
             }
             _ => "Cannot share the card",
         };
