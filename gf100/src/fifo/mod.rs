@@ -119,8 +119,8 @@ impl Pfifo {
     /// them.
     pub fn aperture_stored(&self, offset: u64, len: u64) {
         let end = offset.saturating_add(len);
-        let mut page = offset / userd::STRIDE * userd::STRIDE;
-        while page < end {
+        let first = offset / userd::STRIDE * userd::STRIDE;
+        for page in (first..end).step_by(userd::STRIDE as usize) {
             let put = page + userd::GP_PUT;
             if offset < put + 4
                 && put < end
@@ -128,7 +128,6 @@ impl Pfifo {
             {
                 self.doorbell(chid);
             }
-            page += userd::STRIDE;
         }
     }
 

@@ -233,3 +233,14 @@ fn a_refused_copy_method_interrupts_and_then_goes_on() {
     }
     rig.wait("the rest", || rig.load(0x40) == 1);
 }
+
+#[test]
+fn a_store_at_the_end_of_all_offsets_rings_no_doorbell() {
+    let mut rig = Rig::new();
+    let mut channel = rig.channel(1);
+    for offset in [u64::MAX - 3, u64::MAX - 1] {
+        rig.card.write(mmio::Bar::Bar1, offset, &[0xff; 4]);
+    }
+    channel.run(&rig, &semaphore(0x40, 1, 0x0100_0002));
+    assert_eq!(rig.load(0x40), 1);
+}
