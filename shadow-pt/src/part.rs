@@ -135,12 +135,8 @@ impl Part {
 }
 
 /// Small page `n` of the large one to which `pte` leads.
-///
-/// Small pages have no compression tags, so that they are as if there were none left: what drivers
-/// do then is to take the kind that is arranged alike (K61 `vmmgf100.c gf100_vmm_valid`).
 fn piece(pte: Pte, n: usize) -> Pte {
-    let address = pte.address() + ((n as u64) << SMALL_SHIFT);
-    pte.with_address(address).uncompressed()
+    pte.with_address(pte.address() + ((n as u64) << SMALL_SHIFT))
 }
 
 /// Reads a guest's entries in one block, if there are any.

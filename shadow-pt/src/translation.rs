@@ -48,7 +48,9 @@ pub enum TranslationError {
 /// Where one VM's memory is for the card.
 ///
 /// Video memory moves by the partition's base, RAM by the base of the VM's part of the bus. A page
-/// that is not wholly the VM's becomes an invalid entry. Everything else in an entry is kept.
+/// that is not wholly the VM's becomes an invalid entry. Compression tags are one memory of the card's,
+/// which VMs number alike, so pages are as if there were none left: what drivers do then is to take the
+/// kind that is arranged alike (K61 `vmmgf100.c gf100_vmm_valid`). Everything else in an entry is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Translation {
     vram_base: u64,
@@ -152,7 +154,7 @@ impl Translation {
             None => (&(0..0), 0),
         };
         if range.start <= address && address + (1 << shift) <= range.end {
-            return pte.with_address(base + address).0;
+            return pte.with_address(base + address).uncompressed().0;
         }
         self.elsewhere(pte, address, 1 << shift, rejected)
     }
@@ -164,7 +166,7 @@ impl Translation {
             Some(Aperture::Vram) => rejected.vram_pages += 1,
             Some(Aperture::SysCoherent | Aperture::SysNonCoherent) => {
                 if let Some(address) = self.card_address(GuestAddress::Ram(address), len) {
-                    return pte.with_address(address).0;
+                    return pte.with_address(address).uncompressed().0;
                 }
                 rejected.ram_pages += 1;
             }
@@ -216,6 +218,14 @@ mod tests {
         let (shadow, rejected) = shadow(pte, 12);
         assert_eq!(shadow, pte.with_address(17 * MIB - 0x1000));
         assert_eq!(rejected, Rejected::default());
+    }
+
+    #[test]
+    fn a_compressed_page_becomes_a_plain_one_without_a_tag() {
+        let plain = Pte::new(Aperture::Vram, 0).with_kind(0xfe);
+        let compressed = Pte(plain.with_kind(0xdb).0 | 5 << 44);
+        let (shadow, _) = shadow(compressed, 17);
+        assert_eq!(shadow, plain.with_address(16 * MIB));
     }
 
     #[test]

@@ -24,6 +24,21 @@ pub const fn is_compressed(kind: u8) -> bool {
 
 /// The kind that is arranged as this one, without compression.
 pub const fn uncompressed(kind: u8) -> u8 {
+    PLAIN[kind as usize]
+}
+
+/// [`uncompressed`] of each kind: every entry of a shadow table asks.
+const PLAIN: [u8; 256] = {
+    let mut plain = [0; 256];
+    let mut kind = 0;
+    while kind < plain.len() {
+        plain[kind] = arranged_alike(kind as u8);
+        kind += 1;
+    }
+    plain
+};
+
+const fn arranged_alike(kind: u8) -> u8 {
     match kind {
         0x02..=0x05 | 0x07..=0x0a => 0x01,
         0x17..=0x1a => 0x11,

@@ -68,19 +68,19 @@ impl Reference<'_> {
             })
     }
 
-    /// The entry that the card should find, and log2 of its page's bytes: as it has no large pages of
-    /// 64 KiB, one for the part of such a page, with the plain one of its kind and without a tag.
+    /// The entry that the card should find, and log2 of its page's bytes: with the plain one of its
+    /// kind and without a tag, and, as the card has no large pages of 64 KiB, for the part of such a page.
     fn on_card(&self, (pte, bits): (u64, u32), va: u64) -> (u64, u32) {
-        if bits != 16 {
-            return (pte, bits);
-        }
         let kind = (pte >> 36) as u8;
         let plain = uncompressed(kind);
         let attributes = match plain == kind {
             true => pte,
             false => pte & 0xf_ffff_ffff | u64::from(plain) << 36 | pte >> 61 << 61,
         };
-        (attributes + (va >> 12 & 15) * 16, 12)
+        match bits {
+            16 => (attributes + (va >> 12 & 15) * 16, 12),
+            _ => (attributes, bits),
+        }
     }
 }
 
