@@ -12,9 +12,6 @@ use mmio::regs::pgraph;
 use super::Aggregator;
 use crate::card::Registers;
 
-/// Valid bit of `FE_MTHD`.
-const GO: u32 = 1 << 31;
-
 /// A method from the host side, as `FE_MTHD` and `FE_MTHD_DATA` hold it.
 pub type HostMethod = (u32, u32);
 
@@ -31,7 +28,7 @@ impl Aggregator {
         let built = self.command(word, pgraph::FECS_SET_CHANNEL) && {
             for (method, data) in methods {
                 card.set(pgraph::FE_MTHD_DATA, data);
-                card.set(pgraph::FE_MTHD, method | GO);
+                card.set(pgraph::FE_MTHD, method | pgraph::FE_MTHD_GO);
             }
             self.command(word, pgraph::FECS_SAVE)
         };

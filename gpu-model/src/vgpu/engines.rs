@@ -12,8 +12,6 @@ use crate::aggregator::HostMethod;
 
 /// The address in the pointer to a context.
 const CONTEXT_ADDRESS: u64 = 0xff_ffff_ff00;
-/// Valid bit of `FE_MTHD`.
-const GO: u32 = 1 << 31;
 /// Methods of a first context that are kept; drivers send some thousand.
 const MOST_METHODS: usize = 1 << 16;
 
@@ -69,7 +67,7 @@ impl VirtualGpu {
 
     /// A method from the host side: part of the first context.
     fn record(&self, value: u32) {
-        if value & GO != 0 {
+        if value & pgraph::FE_MTHD_GO != 0 {
             let data = self.file.read(pgraph::FE_MTHD_DATA.offset());
             let mut methods = self.methods.lock();
             if methods.len() < MOST_METHODS {

@@ -105,6 +105,8 @@ pub const FECS_SAVE: u32 = 0x02;
 pub const FECS_READY: u32 = 1 << 31;
 /// There is a channel: `FECS_CHAN` and `FECS_CHAN_NEXT`.
 pub const FECS_CHAN_VALID: u32 = 1 << 31;
+/// `FE_MTHD`: execute the method.
+pub const FE_MTHD_GO: u32 = 1 << 31;
 /// `FE_PWR_MODE`: the change has not taken effect.
 pub const PWR_MODE_PENDING: u32 = 1 << 4;
 /// `STATUS`: an internal command is executed.
